@@ -1,0 +1,8 @@
+//! Bytes to pixels, samples, text and frames. Pure and synchronous: no tokio, no DataFusion, no SQL.
+//!
+//! Every decoder reads the header, checks `squilla_core::limits::Limits`, then allocates.
+
+
+pub mod text;
+
+pub mod sandbox;
