@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import types
 import zipfile
 from importlib.machinery import SourceFileLoader
 
@@ -24,7 +25,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-hub = SourceFileLoader("hubify", os.path.join(HERE, "hubify")).load_module()
+_loader = SourceFileLoader("hubify", os.path.join(HERE, "hubify"))
+hub = types.ModuleType("hubify")
+_loader.exec_module(hub)
 REPO = "sentence-transformers/all-MiniLM-L6-v2"
 FILES = ["config.json", "config_sentence_transformers.json", "modules.json", "sentence_bert_config.json",
          "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "1_Pooling/config.json", "README.md"]

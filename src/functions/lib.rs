@@ -1,0 +1,59 @@
+//! One kernel per SQL function, and `FUNCTIONS`, the one list of them.
+//!
+//! In: calls with packs of rows (`squilla_core::kernel::Call`). Out: columns and row errors. A function is two files
+//! (its contract in `sql-functions/<family>/<name>.sql`, its kernel in `<family>/<name>.rs`) and two lines in the
+//! family's `mod.rs`. Deliberately absent: DataFusion, SQL parsing beyond the contract, any state of its own.
+
+pub mod audio;
+pub mod document;
+pub mod file;
+pub mod image;
+pub mod model;
+pub mod text;
+pub mod vector;
+pub mod video;
+
+use squilla_core::kernel::SqlFunction;
+
+/// Every function, by family.
+pub static FAMILIES: &[(&str, &[&SqlFunction])] = &[
+    ("file", file::FUNCTIONS),
+    ("image", image::FUNCTIONS),
+    ("audio", audio::FUNCTIONS),
+    ("video", video::FUNCTIONS),
+    ("document", document::FUNCTIONS),
+    ("text", text::FUNCTIONS),
+    ("vector", vector::FUNCTIONS),
+    ("model", model::FUNCTIONS),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Contracts and kernels name each other: every contract file has a row here, and every row a contract file.
+    #[test]
+    fn contracts_and_kernels_match() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sql-functions");
+        for (family, functions) in FAMILIES {
+            let mut files: Vec<String> = std::fs::read_dir(root.join(family))
+                .map(|d| d.map(|e| e.unwrap().file_name().to_string_lossy().trim_end_matches(".sql").to_owned()).collect())
+                .unwrap_or_default();
+            let mut kernels: Vec<String> = functions.iter().map(|f| f.declaration().unwrap().name.clone()).collect();
+            files.sort();
+            kernels.sort();
+            assert_eq!(files, kernels, "family {family}");
+        }
+    }
+
+    #[test]
+    fn every_contract_has_an_example() {
+        for (_, functions) in FAMILIES {
+            for f in *functions {
+                let d = f.declaration().unwrap();
+                assert!(!d.examples.is_empty(), "{} has no example", d.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Models: where they come from, what they can do, and running them in packs on a device.
+//!
+//! Floor 2: imports `squilla-core` alone. Knows no SQL, no DataFusion, no sockets of its own (the hub client excepted).
+
+pub mod batcher;
+pub mod device;
+pub mod runtime;
+pub mod session;
+pub mod stats;

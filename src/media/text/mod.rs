@@ -1,0 +1,5 @@
+//! Text: cutting it into chunks and sentences, comparing it, hashing it for near-duplicate search.
+
+pub mod chunk;
+mod recursive;
+pub mod sentence;
