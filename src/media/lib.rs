@@ -6,3 +6,4 @@
 pub mod text;
 
 pub mod sandbox;
+pub mod pdf;

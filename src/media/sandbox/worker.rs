@@ -36,6 +36,8 @@ macro_rules! jobs {
 }
 
 jobs! {
+    crate::pdf::job::PdfInfoJob,
+    crate::pdf::job::PdfPagesJob,
     #[cfg(test)] crate::sandbox::pool::tests::Probe,
 }
 
