@@ -9,7 +9,9 @@
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use squilla_core::error::{Error, Result};
 use squilla_core::limits::Deadline;
 use symphonia::core::codecs::audio::well_known::{CODEC_ID_AAC, CODEC_ID_VORBIS};
@@ -57,17 +59,18 @@ pub struct NativeAudio<'a> {
     ready: Vec<f32>,
     good: u32,
     bad: u32,
+    clock: Arc<Mutex<Deadline>>,
 }
 
 /// Reads with a deadline, so that a demuxer that runs in circles is stopped as long as it reads.
 struct Timed<R> {
     inner: R,
-    deadline: Deadline,
+    deadline: Arc<Mutex<Deadline>>,
 }
 
 impl<R: Read> Read for Timed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        if self.deadline.left().is_zero() {
+        if self.deadline.lock().left().is_zero() {
             return Err(std::io::ErrorKind::TimedOut.into());
         }
         self.inner.read(buffer)
@@ -125,14 +128,15 @@ impl<'a> NativeAudio<'a> {
         if has_streamed_size(&head) {
             return Ok(None);
         }
-        let stream = MediaSourceStream::new(Box::new(Timed { inner: source()?, deadline }), Default::default());
+        let clock = Arc::new(Mutex::new(deadline));
+        let stream = MediaSourceStream::new(Box::new(Timed { inner: source()?, deadline: Arc::clone(&clock) }), Default::default());
         let probe = symphonia::default::get_probe();
         let Ok(format) = probe.probe(&Hint::new(), stream, FormatOptions::default(), MetadataOptions::default()) else {
             deadline.check()?;
             return Ok(None);
         };
         let priming = if format.format_info().short_name == "isomp4" { mp4_edit::leading_seconds(&mut source()?) } else { None };
-        let Some(mut audio) = Self::with_format(format, priming) else { return Ok(None) };
+        let Some(mut audio) = Self::with_format(format, priming, clock) else { return Ok(None) };
         let mut first = Vec::new();
         // What cannot decode its first packets may only be a flavour that is not supported here: AAC with six channels.
         match audio.next(&mut first) {
@@ -146,7 +150,7 @@ impl<'a> NativeAudio<'a> {
         Ok(Some(audio))
     }
 
-    fn with_format(format: Box<dyn FormatReader + 'a>, priming: Option<f64>) -> Option<Self> {
+    fn with_format(format: Box<dyn FormatReader + 'a>, priming: Option<f64>, clock: Arc<Mutex<Deadline>>) -> Option<Self> {
         let track = format.default_track(TrackType::Audio)?;
         let params = track.codec_params.as_ref()?.audio()?;
         let decoder = make_decoder(params)?;
@@ -171,6 +175,7 @@ impl<'a> NativeAudio<'a> {
             good: 0,
             bad: 0,
             format,
+            clock,
         };
         audio.plan_trims(priming);
         Some(audio)
@@ -205,6 +210,11 @@ impl<'a> NativeAudio<'a> {
             "wav" | "aiff" | "flac" | "caf" => self.seek_origin = counts_frames.then_some(0),
             _ => {}
         }
+    }
+
+    /// Replaces the moment at which reading is given up.
+    pub fn renew(&self, deadline: Deadline) {
+        *self.clock.lock() = deadline;
     }
 
     /// Hertz.
