@@ -3,6 +3,23 @@
 //! In: calls with packs of rows (`squilla_core::kernel::Call`). Out: columns and row errors. A function is two files
 //! (its contract in `sql-functions/<family>/<name>.sql`, its kernel in `<family>/<name>.rs`) and two lines in the
 //! family's `mod.rs`. Deliberately absent: DataFusion, SQL parsing beyond the contract, any state of its own.
+//!
+//! Conventions of every function:
+//! - A parameter declared `bytea` also accepts a `file` value: the engine inserts `file_content(file)`. Declare a `file`
+//!   overload only where the kernel itself reads ranges or paths (`Env::files`: head, read, local_path).
+//! - A function that can fail on a row takes `on_error text DEFAULT NULL` as its last argument and ignores it: the
+//!   policy is the engine's. Model functions take `model text DEFAULT NULL`.
+//! - An option whose absence lets the kernel decide has DEFAULT NULL; other defaults are literals. STRICT means: NULL in
+//!   an argument whose default is not NULL gives NULL (no rows) without a call; the engine does that.
+//! - `Kernel::Scalar` is for cheap functions that do not fail on data; dear ones are `Media`. `with_check` validates
+//!   constant options when the statement is planned.
+//! - Set-returning functions declare `RETURNS TABLE(...)`. `Expand` yields batches of exactly those columns (it runs on a
+//!   blocking thread, where `futures::executor::block_on` of `Env::files` is allowed); `ExpandList` gives a column of
+//!   list of struct with those fields.
+//! - Examples in a contract are sqllogictest records run against a server. `fixture('image/dog.jpg')` gives the bytes of
+//!   a small file under `tests/fixtures`. The default of on_error is 'null'; an example of an error says 'raise' and
+//!   matches the SQLSTATE: `statement error (22P03)`. Model examples use the models under `models/tiny` by their hub names
+//!   (`tiny/resnet-shapes`, ...) and `sentence-transformers/all-MiniLM-L6-v2`.
 
 pub mod audio;
 pub mod document;
