@@ -7,3 +7,6 @@ pub mod text;
 
 pub mod sandbox;
 pub mod pdf;
+pub mod audio;
+pub mod ffmpeg;
+pub mod file;
