@@ -7,5 +7,6 @@ pub mod declaration;
 pub mod error;
 pub mod kernel;
 pub mod limits;
+pub mod settings;
 pub mod types;
 pub mod values;

@@ -1,1 +1,10 @@
-//! placeholder
+//! The DataFusion side: statements, sessions, planner rules, operators, sources, sinks, catalogs, memory.
+//!
+//! In: SQL text and parameters of one session. Out: streams of Arrow batches, command tags, errors with SQLSTATE.
+//! The way of a statement: `statement` (parse once) -> `bind` (names and defaults of our functions, relations) ->
+//! DataFusion's planner and optimizer -> `plan` (our nodes and rules) -> `exec` (our operators) -> `session` (stream).
+//! Deliberately absent: sockets, the `functions` crate (kernels come in as a list) and distribution (`run::Runner`).
+
+pub mod error;
+pub mod run;
+pub mod statement;

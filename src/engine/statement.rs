@@ -1,0 +1,527 @@
+//! SQL text to statements: parsed once, here.
+//!
+//! In: the text of a simple query or a Parse message. Out: one [`Statement`] per statement with its own text. Standard
+//! statements are sqlparser's PostgreSQL AST; the few that it does not know (models, COPY with free options, external
+//! tables) are parsed from the same tokens. Invariant: nothing later parses or prints SQL to understand a statement.
+//! Deliberately absent: name resolution (`bind`).
+
+use std::sync::Arc;
+
+use sqlparser::ast::{self, Ident, ObjectName, Query};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+use squilla_core::error::Result;
+
+use crate::error::{from_parser, position};
+
+/// One statement of the client.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    /// What it is.
+    pub kind: Arc<StatementKind>,
+    /// Its text, without the semicolon.
+    pub text: Arc<str>,
+}
+
+/// The sorts of statements.
+#[derive(Clone, Debug)]
+pub enum StatementKind {
+    /// A statement of sqlparser.
+    Sql(Box<ast::Statement>),
+    /// CREATE MODEL
+    CreateModel(CreateModel),
+    /// DROP MODEL [IF EXISTS] names
+    DropModel {
+        /// IF EXISTS
+        if_exists: bool,
+        /// Names.
+        names: Vec<String>,
+    },
+    /// COPY
+    Copy(Box<Copy>),
+    /// CREATE EXTERNAL TABLE
+    CreateExternalTable(Box<CreateExternalTable>),
+    /// EXPLAIN
+    Explain(Box<Explain>),
+}
+
+/// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
+#[derive(Clone, Debug)]
+pub struct CreateModel {
+    /// OR REPLACE
+    pub or_replace: bool,
+    /// IF NOT EXISTS
+    pub if_not_exists: bool,
+    /// Name.
+    pub name: String,
+    /// Task word.
+    pub task: String,
+    /// Options, names in lower case.
+    pub options: Vec<(String, String)>,
+}
+
+/// COPY in both directions.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// What is copied.
+    pub source: CopySource,
+    /// TO (true) or FROM.
+    pub to: bool,
+    /// The other end.
+    pub target: CopyTarget,
+    /// Options, names in lower case.
+    pub options: Vec<(String, CopyOption)>,
+}
+
+/// The SQL end of COPY.
+#[derive(Clone, Debug)]
+pub enum CopySource {
+    /// (query)
+    Query(Box<Query>),
+    /// table (columns)
+    Table {
+        /// Table.
+        name: ObjectName,
+        /// Columns; empty is all.
+        columns: Vec<Ident>,
+    },
+}
+
+/// The file end of COPY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyTarget {
+    /// STDIN
+    Stdin,
+    /// STDOUT
+    Stdout,
+    /// Path or URL.
+    Location(String),
+}
+
+/// The value of a COPY option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyOption {
+    /// FORMAT parquet, DELIMITER ';', ROW_GROUP_SIZE 1000
+    Value(String),
+    /// PARTITION_BY (a, b), FORCE_QUOTE *
+    List(Vec<String>),
+    /// HEADER alone
+    Flag,
+}
+
+/// `CREATE EXTERNAL TABLE [IF NOT EXISTS] t [(columns)] STORED AS format LOCATION 'url' [OPTIONS (...)]`
+#[derive(Clone, Debug)]
+pub struct CreateExternalTable {
+    /// OR REPLACE
+    pub or_replace: bool,
+    /// IF NOT EXISTS
+    pub if_not_exists: bool,
+    /// Name.
+    pub name: ObjectName,
+    /// Declared columns; empty infers them.
+    pub columns: Vec<ast::ColumnDef>,
+    /// parquet | csv | json | arrow, lower case.
+    pub format: String,
+    /// Path or URL, glob allowed.
+    pub location: String,
+    /// Hive partition columns.
+    pub partitioned_by: Vec<String>,
+    /// Reader options, names in lower case.
+    pub options: Vec<(String, String)>,
+}
+
+/// EXPLAIN in PostgreSQL's spelling.
+#[derive(Clone, Debug)]
+pub struct Explain {
+    /// Run it and show what happened.
+    pub analyze: bool,
+    /// Show output columns.
+    pub verbose: bool,
+    /// JSON rather than text.
+    pub json: bool,
+    /// Show estimates.
+    pub costs: bool,
+    /// The statement.
+    pub statement: Statement,
+}
+
+/// Splits and parses `sql`. An empty text gives an empty list.
+pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
+    let dialect = PostgreSqlDialect {};
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(depth_max)
+        .try_with_sql(sql)
+        .map_err(|e| located(e, sql, None))?;
+    let mut statements = Vec::new();
+    loop {
+        while parser.consume_token(&Token::SemiColon) {}
+        if parser.peek_token_ref().token == Token::EOF {
+            return Ok(statements);
+        }
+        let start = offset(sql, &parser);
+        let kind = statement(&mut parser, sql, depth_max).map_err(|e| located(e, sql, Some(&parser)))?;
+        match parser.peek_token_ref().token {
+            Token::SemiColon | Token::EOF => {}
+            _ => {
+                let e = parser.expected("end of statement", parser.peek_token()).map(|()| unreachable_parse()).unwrap_or_else(|e| e);
+                return Err(located(e, sql, Some(&parser)));
+            }
+        }
+        let end = offset(sql, &parser);
+        let text = sql.get(start..end).unwrap_or(sql).trim_end();
+        statements.push(Statement { kind: Arc::new(kind), text: Arc::from(text) });
+    }
+}
+
+fn unreachable_parse() -> ParserError {
+    ParserError::ParserError("syntax error".into())
+}
+
+/// Byte offset of the next token.
+fn offset(sql: &str, parser: &Parser) -> usize {
+    let start = parser.peek_token_ref().span.start;
+    if start.line == 0 {
+        return sql.len();
+    }
+    let line_start: usize = sql.split_inclusive('\n').take(start.line as usize - 1).map(str::len).sum();
+    let rest = sql.get(line_start..).unwrap_or("");
+    line_start + rest.char_indices().nth(start.column.saturating_sub(1) as usize).map_or(rest.len(), |(i, _)| i)
+}
+
+fn located(error: ParserError, sql: &str, parser: Option<&Parser>) -> squilla_core::error::Error {
+    let text = error.to_string();
+    let mut ours = from_parser(error);
+    // sqlparser ends its messages with " at Line: 1, Column: 8".
+    let mut at = None;
+    if let Some((head, tail)) = text.rsplit_once(" at Line: ")
+        && let Some((line, column)) = tail.split_once(", Column: ")
+    {
+        at = line.trim().parse().ok().zip(column.trim().parse().ok()).and_then(|(l, c)| position(sql, l, c));
+        let head = head.trim_start_matches("sql parser error: ");
+        ours.message = syntax_message(head);
+    } else if ours.message.contains("found: EOF") || text.contains("found: EOF") {
+        ours.message = "syntax error at end of input".into();
+    }
+    if at.is_none()
+        && let Some(parser) = parser
+    {
+        let start = parser.peek_token_ref().span.start;
+        at = position(sql, start.line, start.column);
+    }
+    ours.position = at;
+    ours
+}
+
+/// `Expected: X, found: Y` as PostgreSQL says it.
+fn syntax_message(text: &str) -> String {
+    match text.rsplit_once("found: ") {
+        Some((_, "EOF")) => "syntax error at end of input".into(),
+        Some((_, found)) => format!("syntax error at or near \"{found}\""),
+        None => {
+            let mut chars = text.chars();
+            chars.next().map_or_else(|| "syntax error".into(), |c| c.to_lowercase().chain(chars).collect())
+        }
+    }
+}
+
+type Parsed<T> = std::result::Result<T, ParserError>;
+
+fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
+    let words = |p: &Parser, list: &[&str]| list.iter().enumerate().all(|(i, word)| is_word(&p.peek_nth_token(i).token, word));
+    if words(parser, &["CREATE", "MODEL"]) || words(parser, &["CREATE", "OR", "REPLACE", "MODEL"]) {
+        return create_model(parser);
+    }
+    if words(parser, &["DROP", "MODEL"]) {
+        parser.next_token();
+        parser.next_token();
+        let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let names = parser.parse_comma_separated(|p| p.parse_object_name(false).map(|n| name_text(&n)))?;
+        return Ok(StatementKind::DropModel { if_exists, names });
+    }
+    if words(parser, &["COPY"]) {
+        return copy(parser).map(|c| StatementKind::Copy(Box::new(c)));
+    }
+    if words(parser, &["CREATE", "EXTERNAL", "TABLE"]) || words(parser, &["CREATE", "OR", "REPLACE", "EXTERNAL", "TABLE"]) {
+        return create_external(parser).map(|c| StatementKind::CreateExternalTable(Box::new(c)));
+    }
+    if words(parser, &["EXPLAIN"]) {
+        return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
+    }
+    parser.parse_statement().map(|s| StatementKind::Sql(Box::new(s)))
+}
+
+fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
+}
+
+fn accept(parser: &mut Parser, word: &str) -> bool {
+    let found = is_word(&parser.peek_token_ref().token, word);
+    if found {
+        parser.next_token();
+    }
+    found
+}
+
+fn expect(parser: &mut Parser, word: &str) -> Parsed<()> {
+    if accept(parser, word) { Ok(()) } else { parser.expected(word, parser.peek_token()) }
+}
+
+/// A name as PostgreSQL folds it: lower case unless quoted.
+pub fn ident_text(ident: &Ident) -> String {
+    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// The parts of a name, folded.
+pub fn name_parts(name: &ObjectName) -> Vec<String> {
+    name.0.iter().filter_map(|p| p.as_ident()).map(ident_text).collect()
+}
+
+/// A name, folded, with dots.
+pub fn name_text(name: &ObjectName) -> String {
+    name_parts(name).join(".")
+}
+
+fn create_model(parser: &mut Parser) -> Parsed<StatementKind> {
+    expect(parser, "CREATE")?;
+    let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
+    expect(parser, "MODEL")?;
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = name_text(&parser.parse_object_name(false)?);
+    expect(parser, "FOR")?;
+    let task = ident_text(&parser.parse_identifier()?);
+    expect(parser, "WITH")?;
+    let options = option_list(parser)?;
+    Ok(StatementKind::CreateModel(CreateModel { or_replace, if_not_exists, name, task, options }))
+}
+
+/// `(name [=] value, ...)`
+fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
+    parser.expect_token(&Token::LParen)?;
+    let mut options = Vec::new();
+    while parser.peek_token_ref().token != Token::RParen {
+        let name = match parser.next_token().token {
+            Token::Word(w) => w.value.to_lowercase(),
+            Token::SingleQuotedString(s) => s.to_lowercase(),
+            _ => return parser.expected("an option name", parser.peek_token()),
+        };
+        parser.consume_token(&Token::Eq);
+        options.push((name, option_value(parser)?));
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&Token::RParen)?;
+    Ok(options)
+}
+
+fn option_value(parser: &mut Parser) -> Parsed<String> {
+    let minus = parser.consume_token(&Token::Minus);
+    match parser.next_token().token {
+        Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => Ok(s),
+        Token::DollarQuotedString(s) => Ok(s.value),
+        Token::Number(n, _) => Ok(if minus { format!("-{n}") } else { n }),
+        Token::Word(w) => Ok(w.value),
+        _ => parser.expected("an option value", parser.peek_token()),
+    }
+}
+
+fn copy(parser: &mut Parser) -> Parsed<Copy> {
+    expect(parser, "COPY")?;
+    let source = if parser.consume_token(&Token::LParen) {
+        let query = parser.parse_query()?;
+        parser.expect_token(&Token::RParen)?;
+        CopySource::Query(query)
+    } else {
+        let name = parser.parse_object_name(false)?;
+        let columns = if parser.consume_token(&Token::LParen) {
+            let columns = parser.parse_comma_separated(Parser::parse_identifier)?;
+            parser.expect_token(&Token::RParen)?;
+            columns
+        } else {
+            Vec::new()
+        };
+        CopySource::Table { name, columns }
+    };
+    let to = accept(parser, "TO");
+    if !to {
+        expect(parser, "FROM")?;
+    }
+    let target = match parser.next_token().token {
+        Token::SingleQuotedString(location) => CopyTarget::Location(location),
+        Token::Word(w) if w.value.eq_ignore_ascii_case("stdin") => CopyTarget::Stdin,
+        Token::Word(w) if w.value.eq_ignore_ascii_case("stdout") => CopyTarget::Stdout,
+        _ => return parser.expected("STDIN, STDOUT or a quoted path", parser.peek_token()),
+    };
+    accept(parser, "WITH");
+    let options = if parser.consume_token(&Token::LParen) { copy_options(parser)? } else { legacy_copy_options(parser)? };
+    Ok(Copy { source, to, target, options })
+}
+
+fn copy_options(parser: &mut Parser) -> Parsed<Vec<(String, CopyOption)>> {
+    let mut options = Vec::new();
+    while parser.peek_token_ref().token != Token::RParen {
+        let Token::Word(name) = parser.next_token().token else {
+            return parser.expected("an option name", parser.peek_token());
+        };
+        parser.consume_token(&Token::Eq);
+        let value = match parser.peek_token_ref().token {
+            Token::Comma | Token::RParen => CopyOption::Flag,
+            Token::LParen => {
+                parser.next_token();
+                let list = parser.parse_comma_separated(Parser::parse_identifier)?;
+                parser.expect_token(&Token::RParen)?;
+                CopyOption::List(list.iter().map(ident_text).collect())
+            }
+            Token::Mul => {
+                parser.next_token();
+                CopyOption::List(vec!["*".into()])
+            }
+            _ => CopyOption::Value(option_value(parser)?),
+        };
+        options.push((name.value.to_lowercase(), value));
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    parser.expect_token(&Token::RParen)?;
+    Ok(options)
+}
+
+/// The spelling before PostgreSQL 9: `CSV HEADER DELIMITER ',' NULL ''`, still sent by tools.
+fn legacy_copy_options(parser: &mut Parser) -> Parsed<Vec<(String, CopyOption)>> {
+    let mut options = Vec::new();
+    loop {
+        if accept(parser, "CSV") {
+            options.push(("format".into(), CopyOption::Value("csv".into())));
+        } else if accept(parser, "BINARY") {
+            options.push(("format".into(), CopyOption::Value("binary".into())));
+        } else if accept(parser, "HEADER") {
+            options.push(("header".into(), CopyOption::Flag));
+        } else if let Some(name) = ["DELIMITER", "NULL", "QUOTE", "ESCAPE", "ENCODING"].into_iter().find(|w| accept(parser, w)) {
+            accept(parser, "AS");
+            options.push((name.to_lowercase(), CopyOption::Value(option_value(parser)?)));
+        } else {
+            return Ok(options);
+        }
+    }
+}
+
+fn create_external(parser: &mut Parser) -> Parsed<CreateExternalTable> {
+    expect(parser, "CREATE")?;
+    let or_replace = parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
+    expect(parser, "EXTERNAL")?;
+    expect(parser, "TABLE")?;
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = parser.parse_object_name(false)?;
+    let columns = if parser.peek_token_ref().token == Token::LParen { parser.parse_columns()?.0 } else { Vec::new() };
+    let mut table = CreateExternalTable {
+        or_replace,
+        if_not_exists,
+        name,
+        columns,
+        format: String::new(),
+        location: String::new(),
+        partitioned_by: Vec::new(),
+        options: Vec::new(),
+    };
+    loop {
+        if accept(parser, "STORED") {
+            expect(parser, "AS")?;
+            table.format = ident_text(&parser.parse_identifier()?).to_lowercase();
+        } else if accept(parser, "LOCATION") {
+            table.location = parser.parse_literal_string()?;
+        } else if accept(parser, "PARTITIONED") {
+            expect(parser, "BY")?;
+            parser.expect_token(&Token::LParen)?;
+            table.partitioned_by = parser.parse_comma_separated(Parser::parse_identifier)?.iter().map(ident_text).collect();
+            parser.expect_token(&Token::RParen)?;
+        } else if accept(parser, "OPTIONS") || accept(parser, "WITH") {
+            table.options = option_list(parser)?;
+        } else {
+            break;
+        }
+    }
+    if table.format.is_empty() {
+        return parser.expected("STORED AS format", parser.peek_token());
+    }
+    if table.location.is_empty() {
+        return parser.expected("LOCATION 'url'", parser.peek_token());
+    }
+    Ok(table)
+}
+
+fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> {
+    expect(parser, "EXPLAIN")?;
+    let (mut analyze, mut verbose, mut json, mut costs) = (false, false, false, true);
+    if parser.consume_token(&Token::LParen) {
+        loop {
+            let name = ident_text(&parser.parse_identifier()?);
+            let value = match parser.peek_token_ref().token {
+                Token::Comma | Token::RParen => "on".to_owned(),
+                _ => option_value(parser)?.to_lowercase(),
+            };
+            let on = squilla_core::settings::parse_bool(&value).unwrap_or(false);
+            match name.as_str() {
+                "analyze" => analyze = on,
+                "verbose" => verbose = on,
+                "costs" => costs = on,
+                "format" => match value.as_str() {
+                    "text" => json = false,
+                    "json" => json = true,
+                    _ => return Err(ParserError::ParserError(format!("unrecognized value for EXPLAIN option \"format\": \"{value}\""))),
+                },
+                "buffers" | "timing" | "summary" | "settings" | "wal" | "generic_plan" => {}
+                other => return Err(ParserError::ParserError(format!("unrecognized EXPLAIN option \"{other}\""))),
+            }
+            if !parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        parser.expect_token(&Token::RParen)?;
+    } else {
+        analyze = accept(parser, "ANALYZE");
+        verbose = accept(parser, "VERBOSE");
+    }
+    let start = offset(sql, parser);
+    let kind = statement(parser, sql, depth_max)?;
+    let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
+    Ok(Explain { analyze, verbose, json, costs, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn several_statements_keep_their_text() {
+        let s = parse("SELECT 1 ; \n SELECT 'é;', 2;", 100).unwrap();
+        assert_eq!(s.iter().map(|s| s.text.to_string()).collect::<Vec<_>>(), ["SELECT 1", "SELECT 'é;', 2"]);
+        assert!(parse(" ; ; -- nothing", 100).unwrap().is_empty());
+    }
+
+    #[test]
+    fn our_own_statements() {
+        let s = parse("CREATE OR REPLACE MODEL m FOR embed_text WITH (source = 'file:///m', max_batch = 8)", 100).unwrap();
+        let StatementKind::CreateModel(m) = &*s[0].kind else { panic!("{s:?}") };
+        assert_eq!((m.name.as_str(), m.task.as_str(), m.options.len()), ("m", "embed_text", 2));
+        let s = parse("COPY (SELECT 1) TO '/tmp/x' (FORMAT parquet, PARTITION_BY (a, b), HEADER)", 100).unwrap();
+        let StatementKind::Copy(c) = &*s[0].kind else { panic!("{s:?}") };
+        assert_eq!(c.options.len(), 3);
+        let s = parse("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/x/*.csv' OPTIONS (header 'true')", 100).unwrap();
+        assert!(matches!(&*s[0].kind, StatementKind::CreateExternalTable(_)));
+        let s = parse("EXPLAIN (ANALYZE, FORMAT json) SELECT 1", 100).unwrap();
+        let StatementKind::Explain(e) = &*s[0].kind else { panic!("{s:?}") };
+        assert!(e.analyze && e.json && &*e.statement.text == "SELECT 1");
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        let e = parse("SELECT 1 FRM x y z", 100).unwrap_err();
+        assert_eq!(e.sqlstate(), "42601");
+        assert!(e.position.is_some());
+        assert_eq!(parse("SELECT (", 100).unwrap_err().message, "syntax error at end of input");
+    }
+}
