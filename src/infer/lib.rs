@@ -3,7 +3,15 @@
 //! Floor 2: imports `squilla-core` alone. Knows no SQL, no DataFusion, no sockets of its own (the hub client excepted).
 
 pub mod batcher;
+pub mod detect;
 pub mod device;
+pub mod hub;
+pub mod manifest;
+pub mod pixels;
+pub mod registry;
 pub mod runtime;
 pub mod session;
 pub mod stats;
+pub mod text;
+pub mod tokens;
+pub mod vision;
