@@ -23,9 +23,12 @@
 
 pub mod audio;
 pub mod document;
+pub mod expansion;
 pub mod file;
 pub mod image;
 pub mod model;
+#[cfg(test)]
+pub mod testing;
 pub mod text;
 pub mod vector;
 pub mod video;
