@@ -1,1 +1,21 @@
-fn main(){}
+//! The one integration-test binary: everything that needs a running server or reads the whole tree.
+//!
+//! In: the release binary that cargo built, the files under `tests/`, `sql-functions/`, `demo/` and `scripts/`.
+//! Out: one test per area. Servers listen on free loopback ports, keep their data in temporary folders and end with the
+//! test process. Deliberately absent: unit tests, which live beside the code they test.
+//!
+//! - `SLT=lateral cargo test ... sqllogictest` runs the files whose path contains the word.
+//! - `UPDATE=1` rewrites the expected results of the .slt files; review the difference.
+//! - `SQUILLA_TEST_SERVER='host=127.0.0.1 port=5432 user=postgres dbname=postgres'` runs the records against that server,
+//!   under the label `postgres`: how records about PostgreSQL's own behaviour are checked against PostgreSQL.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, missing_docs)]
+
+mod acceptance;
+mod client;
+mod command_line;
+mod server_basics;
+mod server_limits;
+mod server_process;
+mod sqllogictest_runner;
+mod tidy;
+mod value_text;

@@ -1,0 +1,174 @@
+//! Servers under test: the binary that cargo built, on a free loopback port, with a temporary data folder.
+//!
+//! Out: a [`Server`] that is ready for queries. Invariant: no server outlives the test process: one's own is killed when
+//! it goes out of scope; the shared one hangs on a pipe from this process. Deliberately absent: any SQL.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The longest that a server may take to become ready.
+const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Runs a command until the pipe on its standard input closes, then stops it (gently, then by force) and removes its data.
+const TIED_TO_STDIN: &str = r#"
+data=$1; shift
+"$@" </dev/null & pid=$!
+while read -r line; do :; done
+kill -TERM $pid 2>/dev/null
+n=0
+while kill -0 $pid 2>/dev/null && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
+kill -KILL $pid 2>/dev/null
+rm -rf "$data"
+"#;
+
+/// The binary under test.
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_squilla")
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A command of the binary with the environment that tests run in.
+pub fn squilla(arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.args(arguments).env("SQUILLA_FIXTURES", repository().join("tests/fixtures")).env("TZ", "UTC");
+    command
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// Loopback port of the PostgreSQL protocol.
+    pub port: u16,
+    log: PathBuf,
+    _data: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts a server of one's own with additional arguments.
+    pub fn start(arguments: &[&str]) -> Server {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let log = data.path().join("server.log");
+        let child = serve(port, data.path(), arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Server { child, port, log, _data: Some(data) }.ready()
+    }
+
+    /// Starts a server of one's own on a data folder that the caller keeps.
+    pub fn start_on(data: &Path, arguments: &[&str]) -> Server {
+        let port = free_port();
+        let log = data.join("server.log");
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let child = serve(port, data, arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Server { child, port, log, _data: None }.ready()
+    }
+
+    fn ready(mut self) -> Server {
+        let deadline = Instant::now() + START_TIME_MAX;
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", self.log_text());
+            assert!(Instant::now() < deadline, "the server is not ready after {START_TIME_MAX:?}:\n{}", self.log_text());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self
+    }
+
+    /// Connection string for a user of tests.
+    pub fn config(&self) -> String {
+        format!("host=127.0.0.1 port={} user=tester dbname=squilla", self.port)
+    }
+
+    /// What the server has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self, at_most: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + at_most;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return Some(status);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Resident memory of the process in bytes, now.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(port: u16, data: &Path, arguments: &[&str]) -> Command {
+    let mut command = squilla(&["serve", "--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir"]);
+    command.arg(data).args(arguments);
+    command
+}
+
+/// Connection string of the server that all tests share: started at the first call, or named by SQUILLA_TEST_SERVER.
+pub fn shared() -> String {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    if let Some(external) = external() {
+        return external;
+    }
+    SHARED.get_or_init(start_shared).config()
+}
+
+/// The server named by SQUILLA_TEST_SERVER.
+pub fn external() -> Option<String> {
+    std::env::var("SQUILLA_TEST_SERVER").ok().filter(|s| !s.is_empty())
+}
+
+fn start_shared() -> Server {
+    let data = tempfile::tempdir().unwrap().keep();
+    let port = free_port();
+    let log = data.join("server.log");
+    let inner = serve(port, &data, &[]);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", TIED_TO_STDIN, "sh"]).arg(&data).arg(inner.get_program()).args(inner.get_args());
+    for (key, value) in inner.get_envs() {
+        command.env(key, value.unwrap_or_default());
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().flush().unwrap();
+    Server { child, port, log, _data: None }.ready()
+}

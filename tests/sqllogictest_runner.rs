@@ -1,0 +1,169 @@
+//! Runs the sqllogictest records: every `tests/sqllogictest/**/*.slt` and every example in `sql-functions/**/*.sql`.
+//!
+//! In: files. Out: one test per protocol; all failed records are reported, each with file and line. Invariant: a file has
+//! its own connections and its own schema, so that files do not see each other. Variables for `control substitution on`:
+//! `$__TEST_DIR__` (a temporary folder), `$FIXTURES` (tests/fixtures) and `$REPOSITORY`.
+//! Deliberately absent: any knowledge of what the records test.
+
+use std::path::{Path, PathBuf};
+
+use futures::StreamExt;
+use sqllogictest::{DefaultColumnType, Record, Runner, default_column_validator, default_normalizer, default_validator};
+
+use crate::client::{Connection, Protocol, connect};
+use crate::server_process::{external, repository, shared};
+
+/// Files that run at the same time.
+const CONCURRENCY: usize = 2;
+
+/// A script with the file it came from.
+struct Script {
+    /// Relative to the repository.
+    path: PathBuf,
+    /// The records; blank lines stand for what surrounds an example, so that line numbers are those of the file.
+    text: String,
+}
+
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    failures: Vec<String>,
+}
+
+#[test]
+fn records_over_the_simple_protocol() {
+    run(Protocol::Simple);
+}
+
+#[test]
+fn records_over_the_extended_protocol() {
+    run(Protocol::Extended);
+}
+
+/// Examples and records are found and read; an empty set would let the two tests above pass without a check.
+#[test]
+fn every_script_parses() {
+    let scripts = scripts();
+    assert!(!scripts.is_empty());
+    for script in scripts {
+        let records = sqllogictest::parse_with_name::<DefaultColumnType>(&script.text, script.path.to_string_lossy().into_owned());
+        let records = records.unwrap_or_else(|e| panic!("{e}"));
+        assert!(records.iter().any(is_check), "{} has no record", script.path.display());
+    }
+}
+
+fn run(protocol: Protocol) {
+    let filter = std::env::var("SLT").unwrap_or_default();
+    let scripts: Vec<Script> = scripts().into_iter().filter(|s| s.path.to_string_lossy().contains(&filter)).collect();
+    let update = protocol == Protocol::Simple && std::env::var("UPDATE").is_ok_and(|v| v == "1");
+    let config = shared();
+    let files = scripts.len();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let outcomes: Vec<Outcome> = runtime.block_on(async {
+        futures::stream::iter(scripts).map(|script| run_script(script, &config, protocol, update)).buffer_unordered(CONCURRENCY).collect().await
+    });
+    let passed: usize = outcomes.iter().map(|o| o.passed).sum();
+    let failures: Vec<String> = outcomes.into_iter().flat_map(|o| o.failures).collect();
+    let summary = format!("{} protocol: {passed} records passed, {} failed, in {files} scripts\n", protocol.name(), failures.len());
+    let _ = std::fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("records-{}.txt", protocol.name())), &summary);
+    assert!(failures.is_empty(), "{}\n{summary}", failures.join("\n"));
+}
+
+async fn run_script(script: Script, config: &str, protocol: Protocol, update: bool) -> Outcome {
+    let name = script.path.to_string_lossy().into_owned();
+    let schema = format!("slt_{}_{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_lowercase(), protocol.name());
+    let schema = schema[schema.len().saturating_sub(60)..].to_owned();
+    let mut outcome = Outcome::default();
+    let scratch = tempfile::tempdir().unwrap();
+    let (connection_config, connection_schema) = (config.to_owned(), schema.clone());
+    let mut runner = Runner::new(move || {
+        let (config, schema) = (connection_config.clone(), connection_schema.clone());
+        async move { Connection::open(&config, protocol, &schema).await }
+    });
+    if external().is_some() {
+        runner.add_label("postgres");
+    }
+    runner.set_var("FIXTURES".into(), repository().join("tests/fixtures").to_string_lossy().into_owned());
+    runner.set_var("REPOSITORY".into(), repository().to_string_lossy().into_owned());
+    runner.set_var("SCRATCH".into(), scratch.path().to_string_lossy().into_owned());
+    if update && script.path.extension().is_some_and(|e| e == "slt") {
+        let path = repository().join(&script.path);
+        if let Err(error) = runner.update_test_file(path, " ", default_validator, default_normalizer, default_column_validator).await {
+            outcome.failures.push(format!("{name}: {error}"));
+        }
+    } else {
+        run_records(&mut runner, &script, &name, &mut outcome).await;
+    }
+    drop(runner);
+    if let Ok(client) = connect(config).await {
+        let _ = client.simple_query(&format!("DROP SCHEMA IF EXISTS {schema} CASCADE")).await;
+    }
+    outcome
+}
+
+async fn run_records<M>(runner: &mut Runner<Connection, M>, script: &Script, name: &str, outcome: &mut Outcome)
+where
+    M: sqllogictest::MakeConnection<Conn = Connection>,
+{
+    let records = match sqllogictest::parse_with_name::<DefaultColumnType>(&script.text, name.to_owned()) {
+        Ok(records) => records,
+        Err(error) => return outcome.failures.push(error.to_string()),
+    };
+    for record in records {
+        if matches!(record, Record::Halt { .. }) {
+            break;
+        }
+        let check = is_check(&record);
+        match runner.run_async(record).await {
+            Ok(_) => outcome.passed += usize::from(check),
+            Err(error) => outcome.failures.push(error.display(false).to_string()),
+        }
+    }
+}
+
+fn is_check(record: &Record<DefaultColumnType>) -> bool {
+    matches!(record, Record::Statement { .. } | Record::Query { .. })
+}
+
+/// All scripts, in a stable order.
+fn scripts() -> Vec<Script> {
+    let root = repository();
+    let mut out = Vec::new();
+    for path in files(&root.join("tests/sqllogictest"), "slt") {
+        let text = std::fs::read_to_string(&path).unwrap();
+        out.push(Script { path: path.strip_prefix(&root).unwrap().to_owned(), text });
+    }
+    for path in files(&root.join("sql-functions"), "sql") {
+        let sql = std::fs::read_to_string(&path).unwrap();
+        let declaration = squilla_core::declaration::Declaration::parse(&sql).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let mut text = String::new();
+        let mut from = 0;
+        for example in &declaration.examples {
+            let at = from + sql[from..].find(example.as_str()).unwrap();
+            let line = sql[..at].matches('\n').count();
+            text.push_str(&"\n".repeat(line.saturating_sub(text.matches('\n').count())));
+            text.push_str(example.trim_end());
+            text.push_str("\n\n");
+            from = at;
+        }
+        if !text.is_empty() {
+            out.push(Script { path: path.strip_prefix(&root).unwrap().to_owned(), text });
+        }
+    }
+    out
+}
+
+/// Files below a folder with an extension, sorted.
+fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(files(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            out.push(path);
+        }
+    }
+    out.sort();
+    out
+}
