@@ -3,6 +3,7 @@
 //! Every decoder reads the header, checks `squilla_core::limits::Limits`, then allocates.
 
 
+pub mod image;
 pub mod text;
 
 pub mod sandbox;
@@ -10,3 +11,4 @@ pub mod pdf;
 pub mod audio;
 pub mod ffmpeg;
 pub mod file;
+pub mod video;

@@ -6,7 +6,7 @@
 //! default audio track is taken.
 
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel;
+use squilla_core::kernel::guarded;
 use squilla_core::limits::{Deadline, Limits};
 use squilla_core::values::Audio;
 
@@ -64,11 +64,6 @@ pub struct SampleFormat {
 /// Receives blocks of interleaved samples; `Ok(false)` stops.
 pub type Sink<'a> = dyn FnMut(SampleFormat, &[f32]) -> Result<bool> + 'a;
 
-/// Runs a decoder in process with its panics turned into row errors.
-pub fn guarded<T>(f: impl FnOnce() -> Result<T>) -> Result<T> {
-    kernel::guarded(f)
-}
-
 /// The size of a payload in bytes. Fails with 54000 above the limit, 58P01 when the file is not there.
 pub fn check_size(payload: &Payload<'_>, limits: &Limits) -> Result<u64> {
     let stat = |e| Error::io("could not read the file", e);
@@ -119,7 +114,7 @@ pub fn stream_audio(
     options.check()?;
     check_size(payload, limits)?;
     let first = deadline();
-    if let Some(audio) = guarded(|| NativeAudio::open(payload, first))? {
+    if let Some(audio) = NativeAudio::open(payload, first)? {
         return stream_native(audio, options, limits, deadline, sink);
     }
     let job = FfmpegAudio { start_s: options.start_s, duration_s: options.duration_s, mono: options.mono };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use squilla_core::error::Result;
 use squilla_core::limits::{Deadline, Limits};
 
-use crate::audio::decode::{check_size, guarded};
+use crate::audio::decode::check_size;
 use crate::audio::foreign::FfmpegAudioInfo;
 use crate::audio::native::NativeAudio;
 use crate::sandbox::job::Payload;
@@ -26,7 +26,7 @@ pub struct AudioInfo {
     pub channels: u16,
     /// Seconds; `None` when the file does not say.
     pub duration_s: Option<f64>,
-    /// Frames (samples per channel); `None` when the file does not say, an estimate for MP3 without a Xing header.
+    /// Frames (samples per channel); `None` when the file does not say.
     pub frames: Option<u64>,
     /// Mean bits per second of the file.
     pub bit_rate: Option<u64>,
@@ -45,8 +45,8 @@ impl AudioInfo {
 /// Reads the headers of the first audio track. Fails with 22P03 when there is none.
 pub fn audio_info(payload: &Payload<'_>, limits: &Limits, deadline: &Deadline) -> Result<AudioInfo> {
     let bytes = check_size(payload, limits)?;
-    if let Some(info) = guarded(|| Ok(NativeAudio::open(payload, *deadline)?.map(|audio| audio.info(Some(bytes)))))? {
-        return Ok(info);
+    if let Some(audio) = NativeAudio::open(payload, *deadline)? {
+        return Ok(audio.info(Some(bytes)));
     }
     let mut info = None;
     pool::run(&FfmpegAudioInfo {}, payload, *deadline, &mut |chunk| {

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -103,6 +104,11 @@ impl<'a> NativeAudio<'a> {
     /// Opens a recording and decodes up to its first packet. `None`: not a recording that this decoder reads well.
     /// Fails with 22P03 when the payload is empty, 58P01 or 58030 when the file cannot be read.
     pub fn open(payload: &'a Payload<'_>, deadline: Deadline) -> Result<Option<Self>> {
+        // A panic of the parser on a hostile header is no verdict: the other decoder gives its own.
+        catch_unwind(AssertUnwindSafe(|| Self::open_unguarded(payload, deadline))).unwrap_or(Ok(None))
+    }
+
+    fn open_unguarded(payload: &'a Payload<'_>, deadline: Deadline) -> Result<Option<Self>> {
         match payload {
             Payload::Bytes(bytes) => {
                 let bytes: &'a [u8] = bytes;
@@ -164,7 +170,7 @@ impl<'a> NativeAudio<'a> {
             codec,
             rate,
             channels: params.channels.as_ref().map_or(0, |c| u16::try_from(c.count()).unwrap_or(u16::MAX)),
-            frames: track.num_frames,
+            frames: track.num_frames.filter(|n| *n > 0),
             position: 0,
             from: 0,
             padding: i64::MAX..i64::MAX,
@@ -189,6 +195,10 @@ impl<'a> NativeAudio<'a> {
         match self.container {
             "mp3" | "mp2" | "mp1" => {
                 self.position = -i64::from(track.delay.unwrap_or(0));
+                if track.delay.is_none() {
+                    // Without an encoder's tag the count is a guess from the first bit rate.
+                    self.frames = None;
+                }
                 if let (Some(frames), Some(padding)) = (frames, track.padding) {
                     self.padding = frames..frames.saturating_add(padding.into());
                 }
@@ -207,6 +217,7 @@ impl<'a> NativeAudio<'a> {
                     self.padding = self.position + frames..i64::MAX;
                 }
             }
+            "aac" => self.frames = None,
             "wav" | "aiff" | "flac" | "caf" => self.seek_origin = counts_frames.then_some(0),
             _ => {}
         }
@@ -227,13 +238,17 @@ impl<'a> NativeAudio<'a> {
         self.channels
     }
 
-    /// Frames the header promises; `None` when it does not say. An estimate for MP3 without a Xing header and for ADTS.
+    /// Frames the header promises; `None` when it does not say or only lets one guess.
     pub fn frames(&self) -> Option<u64> {
         self.frames
     }
 
-    /// What the headers say; `file_bytes` gives the mean bit rate.
-    pub fn info(&self, file_bytes: Option<u64>) -> AudioInfo {
+    /// What the headers say; `file_bytes` gives the mean bit rate. Where they do not say how long the recording is, its
+    /// packets are counted, without decoding them. Use it for nothing else afterwards.
+    pub fn info(mut self, file_bytes: Option<u64>) -> AudioInfo {
+        if self.frames.is_none() {
+            self.frames = self.count_frames();
+        }
         let duration_s = self.frames.map(|n| n as f64 / f64::from(self.rate.max(1)));
         AudioInfo {
             codec: self.codec.to_owned(),
@@ -244,6 +259,22 @@ impl<'a> NativeAudio<'a> {
             frames: self.frames,
             bit_rate: AudioInfo::mean_bit_rate(file_bytes, duration_s),
         }
+    }
+
+    /// Where the last packet ends, in frames from frame 0.
+    fn count_frames(&mut self) -> Option<u64> {
+        let track = self.format.tracks().iter().find(|track| track.id == self.track_id)?;
+        let base = track.time_base?;
+        let to_frames = f64::from(self.rate) * f64::from(base.numer.get()) / f64::from(base.denom.get());
+        let origin = self.seek_origin.unwrap_or(0) as f64;
+        let channels = usize::from(self.channels.max(1));
+        let mut end = (self.ready.len() / channels) as f64;
+        while let Ok(Some(packet)) = self.format.next_packet() {
+            if packet.track_id == self.track_id {
+                end = end.max((packet.pts.get() as f64 + packet.block_dur().get() as f64) * to_frames - origin);
+            }
+        }
+        Some(end.max(0.0).round() as u64)
     }
 
     /// Makes `frame` the first frame that `next` gives. Only before the first call of `next`. Past the end, `next` gives

@@ -36,6 +36,11 @@ macro_rules! jobs {
 }
 
 jobs! {
+    crate::audio::foreign::FfmpegAudioInfo,
+    crate::audio::foreign::FfmpegAudio,
+    crate::video::info::VideoInfoJob,
+    crate::video::frames::VideoFramesJob,
+    crate::video::frames::VideoFrameAtJob,
     crate::pdf::job::PdfInfoJob,
     crate::pdf::job::PdfPagesJob,
     #[cfg(test)] crate::sandbox::pool::tests::Probe,
