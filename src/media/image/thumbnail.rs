@@ -1,0 +1,72 @@
+//! Small JPEG copies of images.
+//!
+//! In: an encoded image, or pixels. Out: JPEG bytes whose longer side is at most the size asked for. Invariant: never
+//! enlarges, always upright; a JPEG is decoded at a fraction of its size. Deliberately absent: other output formats
+//! (`encode.rs` has them).
+
+use squilla_core::error::{Error, Result};
+use squilla_core::limits::Limits;
+use squilla_core::values::ImageView;
+
+use crate::image::decode::decode_at_least;
+use crate::image::encode::encode_image;
+use crate::image::info::Format;
+use crate::image::resize::{Filter, Fit, resize_image, target_size};
+
+/// Quality of the thumbnails.
+const QUALITY: u8 = 85;
+
+/// A thumbnail of an encoded image. `size` is in pixels, 1 to 16384.
+pub fn thumbnail(bytes: &[u8], size: u32, limits: &Limits) -> Result<Vec<u8>> {
+    check(size)?;
+    // Twice the target, so that the filter and not the scaled decode decides how the thumbnail looks. Of the shorter side
+    // nothing is known before the header is read; the decoder keeps proportions, so the longer side is what counts.
+    let least = size.saturating_mul(2);
+    let info = crate::image::info::image_info(bytes)?;
+    let (w, h) = target_size((info.width, info.height), (least, least), Fit::Contain);
+    let (w, h) = if info.exif_orientation >= 5 { (h, w) } else { (w, h) };
+    let image = decode_at_least(bytes, None, true, (w, h), limits)?;
+    thumbnail_of(&image.view(), size)
+}
+
+/// A thumbnail of pixels.
+pub fn thumbnail_of(image: &ImageView<'_>, size: u32) -> Result<Vec<u8>> {
+    check(size)?;
+    if image.width <= size && image.height <= size {
+        return encode_image(image, Format::Jpeg, QUALITY);
+    }
+    let small = resize_image(image, size, size, Fit::Contain, Filter::CatmullRom)?;
+    encode_image(&small.view(), Format::Jpeg, QUALITY)
+}
+
+fn check(size: u32) -> Result<()> {
+    if (1..=16_384).contains(&size) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("thumbnail size {size} is not between 1 and 16384")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::image::info::image_info;
+    use squilla_core::values::PixelType;
+
+    fn size_of(bytes: &[u8]) -> (u32, u32) {
+        let info = image_info(bytes).unwrap();
+        assert_eq!(info.format, Format::Jpeg);
+        (info.width, info.height)
+    }
+
+    #[test]
+    fn keeps_proportions_and_never_enlarges() {
+        let data = vec![200; 640 * 480 * 3];
+        let view = ImageView { data: &data, width: 640, height: 480, channels: 3, pixel: PixelType::U8 };
+        assert_eq!(size_of(&thumbnail_of(&view, 64).unwrap()), (64, 48));
+        assert_eq!(size_of(&thumbnail_of(&view, 4000).unwrap()), (640, 480));
+        let jpeg = encode_image(&view, Format::Jpeg, 90).unwrap();
+        assert_eq!(size_of(&thumbnail(&jpeg, 50, &Limits::default()).unwrap()), (50, 38));
+        assert!(thumbnail(&jpeg, 0, &Limits::default()).is_err());
+    }
+}
