@@ -96,8 +96,14 @@ fn jpeg(bytes: &[u8], info: &ImageInfo, mode: Mode, least: (u32, u32)) -> Result
     let fail = |e: turbojpeg::Error| jpeg_error(&e);
     let mut decoder = Decompressor::new().map_err(fail)?;
     decoder.set_scan_limit(JPEG_SCANS_MAX).map_err(fail)?;
-    let header = decoder.read_header(bytes).or_else(|e| if harmless(&e) { decoder.read_header(bytes) } else { Err(e) });
-    let header = header.map_err(fail)?;
+    let tidied;
+    let (bytes, header) = match decoder.read_header(bytes) {
+        Err(error) if harmless(&error) => {
+            tidied = tidy(bytes);
+            (&tidied[..], decoder.read_header(&tidied).map_err(fail)?)
+        }
+        header => (bytes, header.map_err(fail)?),
+    };
     if (header.width, header.height) != (info.width as usize, info.height as usize) {
         return Err(Error::bad_media("damaged jpeg image: two headers of different size"));
     }
@@ -139,6 +145,38 @@ fn harmless(error: &turbojpeg::Error) -> bool {
         "Invalid SOS parameters for sequential JPEG",
     ];
     matches!(error, turbojpeg::Error::TurboJpegError(text) if HARMLESS.iter().any(|known| text.contains(known)))
+}
+
+/// The file with only those segments before the pixels that decoding needs: libjpeg's wrapper refuses headers with which
+/// libjpeg itself is merely unhappy (stray bytes, odd application segments).
+fn tidy(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0xff, 0xd8];
+    let mut at = 2;
+    while let Some(skip) = bytes.get(at..).and_then(|rest| rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0 | 0xff))) {
+        at += skip;
+        let Some(&[_, marker, high, low]) = bytes.get(at..at + 4) else { break };
+        if marker == 0xda {
+            out.extend_from_slice(&bytes[at..]);
+            break;
+        }
+        if matches!(marker, 0x01 | 0xd0..=0xd9) {
+            at += 2;
+            continue;
+        }
+        let end = (at + 2 + usize::from(u16::from_be_bytes([high, low]))).min(bytes.len());
+        let segment = &bytes[at..end];
+        let wanted = match marker {
+            0xe0 => segment.get(4..9) == Some(b"JFIF\0") && segment.get(9) == Some(&1),
+            0xee => segment.get(4..9) == Some(b"Adobe") && segment.get(15).is_some_and(|transform| *transform <= 2),
+            0xe1..=0xef | 0xfe => false,
+            _ => true,
+        };
+        if wanted {
+            out.extend_from_slice(segment);
+        }
+        at = end;
+    }
+    out
 }
 
 fn jpeg_error(error: &turbojpeg::Error) -> Error {

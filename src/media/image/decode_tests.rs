@@ -165,3 +165,26 @@ fn memory_is_told_from_the_header() {
     assert_eq!(decoded_bytes(&input("baseline.jpg"), Some(Mode::L)).unwrap(), 97 * 61 * 4);
     assert_eq!(decoded_bytes(&input("bomb.png"), None).unwrap(), 60_000 * 60_000);
 }
+
+/// Every file of a folder, by hand: `SQUILLA_IMAGES=folder cargo test -p squilla-media a_folder -- --ignored --nocapture`.
+#[test]
+#[ignore = "reads a folder that is not part of the repository"]
+fn a_folder_of_images() {
+    let folder = std::env::var("SQUILLA_IMAGES").unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    for path in names {
+        let bytes = std::fs::read(&path).unwrap();
+        let start = std::time::Instant::now();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let line = match decode(&bytes, "RGB") {
+            Ok(image) => format!("ok {}x{} {}", image.width, image.height, sha256(&image.data)),
+            Err(error) => {
+                assert!(matches!(error.kind, Kind::BadMedia | Kind::LimitExceeded), "{name}: {error}");
+                format!("error {} {error} | {}", error.sqlstate(), error.detail.clone().unwrap_or_default())
+            }
+        };
+        let info = image_info(&bytes).map_or_else(|e| format!("error {e}"), |i| format!("{} {} {:?}", i.mode, i.bits, i.frames));
+        println!("{name}\t{line}\t{info}\t{} ms", start.elapsed().as_millis());
+    }
+}

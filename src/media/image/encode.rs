@@ -91,8 +91,8 @@ fn lossless(image: &ImageView<'_>, format: Format) -> Result<Vec<u8>> {
         Format::Png | Format::Tiff => mode,
         _ => Mode::new(mode.channels, PixelType::U8),
     };
-    // The tiff encoder has no grey with alpha.
-    let mode = if format == Format::Tiff && mode.channels == 2 { Mode::new(4, mode.pixel) } else { mode };
+    // Neither has grey with alpha.
+    let mode = if matches!(format, Format::Tiff | Format::Bmp) && mode.channels == 2 { Mode::new(4, mode.pixel) } else { mode };
     let color = match (mode.pixel, mode.channels) {
         (PixelType::U8, 1) => ExtendedColorType::L8,
         (PixelType::U8, 2) => ExtendedColorType::La8,
