@@ -15,8 +15,8 @@ Errors: 22P03 not a PDF or a password needed, 22023 bad page range, 54000 above 
 query IIIB
 SELECT page_no, char_count, image_count, needs_ocr FROM pdf_pages(fixture('document/report.pdf'))
 ----
-1 98 0 f
-2 377 0 f
+1 97 0 f
+2 367 0 f
 */
 
 /* example

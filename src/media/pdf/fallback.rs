@@ -29,10 +29,11 @@ impl Document {
     /// Loads it. 22P03 when it is not a PDF or needs a password.
     pub(super) fn open(bytes: &[u8]) -> Result<Self> {
         let document = lopdf::Document::load_mem(bytes).map_err(|e| document_error(&e))?;
-        if document.is_encrypted() {
+        let pages: Vec<ObjectId> = document.page_iter().collect();
+        // An empty user password is tried by itself; without the right one nothing loads.
+        if pages.is_empty() && document.is_encrypted() {
             return Err(encrypted());
         }
-        let pages: Vec<ObjectId> = document.page_iter().collect();
         if pages.is_empty() {
             return Err(Error::bad_media("the PDF document has no pages"));
         }

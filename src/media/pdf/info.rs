@@ -52,9 +52,16 @@ pub(super) fn document_error(error: &lopdf::Error) -> Error {
     }
 }
 
+const ENCRYPTED: &str = "the PDF document is encrypted and needs a password";
+
 /// The error of a document that needs a password.
 pub(super) fn encrypted() -> Error {
-    Error::bad_media("the PDF document is encrypted and needs a password").hint("Decrypt the file before reading it.")
+    Error::bad_media(ENCRYPTED).hint("Decrypt the file before reading it.")
+}
+
+/// Whether it is that error.
+pub(super) fn is_encrypted(error: &Error) -> bool {
+    error.message == ENCRYPTED
 }
 
 /// `D:YYYYMMDDHHmmSSOHH'mm'`, everything after the year optional, to microseconds since 1970 UTC.

@@ -9,7 +9,7 @@ use pdfium_render::prelude::Pdfium;
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Result};
 
-use super::info::{self, PdfInfo};
+use super::info::{self, PdfInfo, is_encrypted};
 use super::page::{Layout, PdfPage};
 use super::page_range::PageRange;
 use super::{fallback, pdfium};
@@ -88,7 +88,15 @@ impl PdfPagesJob {
                 library.load_pdf_from_file(file.path(), None)
             }
         };
-        let document = document.map_err(|e| pdfium::open_error(&e))?;
+        let document = match document.map_err(|e| pdfium::open_error(&e)) {
+            Ok(document) => document,
+            // The other parser reads some damaged documents that this one refuses; its own error would say less.
+            Err(error) if !is_encrypted(&error) => match fallback::Document::open(&payload.bytes()?) {
+                Ok(document) => return self.send_pages(&document, emit),
+                Err(_) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
         let count = u32::try_from(document.pages().len()).unwrap_or(0);
         for page_no in self.wanted(count)? {
             let page = i32::try_from(page_no - 1)
@@ -103,7 +111,10 @@ impl PdfPagesJob {
     }
 
     fn by_fallback(&self, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
-        let document = fallback::Document::open(&payload.bytes()?)?;
+        self.send_pages(&fallback::Document::open(&payload.bytes()?)?, emit)
+    }
+
+    fn send_pages(&self, document: &fallback::Document, emit: &mut Emit<'_>) -> Result<()> {
         for page_no in self.wanted(document.page_count())? {
             let page = document.page(page_no);
             if !emit(page_chunk(page.unwrap_or_else(|e| PdfPage::failed(page_no, e)))?)? {

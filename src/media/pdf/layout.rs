@@ -43,9 +43,14 @@ const STRIP_MIN: f32 = 8.0;
 /// Lines beyond which columns are not looked for.
 const LINES_MAX: usize = 5_000;
 
-/// Text of a page, column by column.
-pub(super) fn reading_order(glyphs: &[Glyph]) -> String {
+/// Text of a page, column by column; None when its lines do not run from left to right, as in drawings and turned text.
+pub(super) fn reading_order(glyphs: &[Glyph]) -> Option<String> {
     let mut lines = lines(glyphs);
+    let in_short_lines: usize = lines.iter().map(|l| l.text.chars().count()).filter(|n| *n < 3).sum();
+    let visible = glyphs.iter().filter(|g| g.bounds.is_some()).count();
+    if in_short_lines * 4 > visible {
+        return None;
+    }
     lines.sort_by(|a, b| b.top.total_cmp(&a.top));
     let mut ordered = Vec::with_capacity(lines.len());
     if lines.len() <= LINES_MAX {
@@ -53,7 +58,7 @@ pub(super) fn reading_order(glyphs: &[Glyph]) -> String {
     } else {
         ordered = lines;
     }
-    join(&ordered)
+    Some(join(&ordered))
 }
 
 /// File order to lines: a line ends at a line end, at a jump up or down, at a wide gap and at a jump back.
@@ -196,7 +201,7 @@ mod tests {
             put(&mut glyphs, 250.0, y, &format!("right column line {row} txt"));
         }
         put(&mut glyphs, 100.0, 500.0, "a footer over both columns of the page");
-        let text = reading_order(&glyphs);
+        let text = reading_order(&glyphs).unwrap_or_default();
         let lines: Vec<&str> = text.lines().filter(|l| !l.is_empty()).collect();
         assert_eq!(lines[0], "a title over both columns of the page");
         assert_eq!(lines[1], "left column line 0 text");
@@ -214,7 +219,17 @@ mod tests {
             put(&mut glyphs, 50.0, y, &format!("item {row}"));
             put(&mut glyphs, 250.0, y, &format!("{row}.50"));
         }
-        assert_eq!(reading_order(&glyphs).lines().next(), Some("item 0 0.50"));
+        let text = reading_order(&glyphs).unwrap_or_default();
+        assert_eq!(text.lines().next(), Some("item 0 0.50"));
+    }
+
+    #[test]
+    fn turned_text_is_not_for_us() {
+        let mut glyphs = Vec::new();
+        for (i, c) in "a word from bottom to top".chars().enumerate() {
+            put(&mut glyphs, 50.0, 100.0 + 10.0 * i as f32, &c.to_string());
+        }
+        assert_eq!(reading_order(&glyphs), None);
     }
 
     #[test]
@@ -222,6 +237,6 @@ mod tests {
         let mut glyphs = Vec::new();
         put(&mut glyphs, 50.0, 600.0, "second line of the paragraph");
         put(&mut glyphs, 50.0, 612.0, "first line of the paragraph");
-        assert_eq!(reading_order(&glyphs), "first line of the paragraph\nsecond line of the paragraph");
+        assert_eq!(reading_order(&glyphs).as_deref(), Some("first line of the paragraph\nsecond line of the paragraph"));
     }
 }

@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use pdfium_render::prelude::{
-    PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError, PdfiumInternalError,
+    PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageRenderRotation, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError, PdfiumInternalError,
 };
 use squilla_core::error::{Error, Result};
 
@@ -15,11 +16,17 @@ use super::info::encrypted;
 use super::layout::{self, Glyph};
 use super::page::{Layout, PdfPage};
 
-/// The library of this process; None when it does not load.
+/// The library of this process; None when it does not load. Once loaded it stays, whatever the path.
 pub(super) fn library(path: Option<&Path>) -> Option<&'static Pdfium> {
-    static LIBRARY: OnceLock<Option<Pdfium>> = OnceLock::new();
+    static LIBRARY: OnceLock<Pdfium> = OnceLock::new();
+    static LOADING: Mutex<()> = Mutex::new(());
     let path = path?;
-    LIBRARY.get_or_init(|| Pdfium::bind_to_library(path).ok().map(Pdfium::new)).as_ref()
+    let _one_at_a_time = LOADING.lock();
+    if LIBRARY.get().is_none() {
+        let bindings = Pdfium::bind_to_library(path).ok()?;
+        return Some(LIBRARY.get_or_init(|| Pdfium::new(bindings)));
+    }
+    LIBRARY.get()
 }
 
 /// The error of a document that does not open.
@@ -35,10 +42,11 @@ pub(super) fn open_error(error: &PdfiumError) -> Error {
 /// The text and figures of one page.
 pub(super) fn read_page(page: &Page<'_>, page_no: u32, layout: Layout) -> Result<PdfPage> {
     let text = page.text().map_err(|e| Error::bad_media(format!("could not read the text of page {page_no}: {e:?}")))?;
-    let raw = match layout {
-        Layout::Plain => text.inside_rect(everywhere()),
-        Layout::ReadingOrder => layout::reading_order(&glyphs(&text)),
-    };
+    // PDFium orders lines as the page is shown, so on a page whose text stands upright only before the page is turned
+    // they come backwards.
+    let turned = page.rotation().is_ok_and(|r| r != PdfPageRenderRotation::None);
+    let ordered = (turned || layout == Layout::ReadingOrder).then(|| layout::reading_order(&glyphs(&text))).flatten();
+    let raw = ordered.unwrap_or_else(|| text.inside_rect(everywhere()));
     let mut left = OBJECTS_MAX;
     let images = page.objects().iter().map(|object| count_images(&object, 0, &mut left)).sum();
     Ok(PdfPage::read(page_no, &raw, (page.width().value, page.height().value), images))
