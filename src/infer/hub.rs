@@ -101,31 +101,31 @@ impl Hub {
     }
 
     /// The files of a source, from this machine if they are here, else by download unless that is switched off.
-    /// `file` is the one ONNX file wanted. Blocking.
-    pub fn locate(&self, source: &Source, file: Option<&str>) -> Result<Located> {
+    /// `name` is the model's name for messages, `file` the one ONNX file wanted. Blocking.
+    pub fn locate(&self, name: &str, source: &Source, file: Option<&str>) -> Result<Located> {
         match source {
             Source::Path(path) => local(path),
             Source::Hub { repo, revision } => match self.cached(repo, revision) {
                 Some(folder) if file.is_none_or(|f| folder.join(f).is_file()) => Ok(Located { folder, file: None }),
-                found => self.download(repo, revision, file, found.is_some()),
+                found => self.download(name, repo, revision, file, found.is_some()),
             },
-            Source::Url(url) => self.fetch(url),
+            Source::Url(url) => self.fetch(name, url),
             Source::Name(name) => Err(Error::new(Kind::ModelUnknown, format!("model \"{name}\" does not exist"))),
         }
     }
 
     /// Downloads a source even if a copy is here already, as `squilla models pull` does. Blocking.
-    pub fn pull(&self, source: &Source, file: Option<&str>) -> Result<Located> {
+    pub fn pull(&self, name: &str, source: &Source, file: Option<&str>) -> Result<Located> {
         match source {
-            Source::Hub { repo, revision } => self.download(repo, revision, file, false),
+            Source::Hub { repo, revision } => self.download(name, repo, revision, file, false),
             Source::Url(url) => {
                 let folder = self.url_folder(url);
                 if folder.exists() {
                     std::fs::remove_dir_all(&folder).map_err(|e| Error::io(folder.display(), e))?;
                 }
-                self.fetch(url)
+                self.fetch(name, url)
             }
-            other => self.locate(other, file),
+            other => self.locate(name, other, file),
         }
     }
 
@@ -150,19 +150,19 @@ impl Hub {
         folder.is_dir().then_some(folder)
     }
 
-    fn absent(&self, repo: &str, why: String) -> Error {
-        Error::new(Kind::ModelUnknown, format!("model \"{repo}\" is not on this machine and cannot be downloaded"))
-            .detail(why)
+    fn absent(&self, name: &str, source: &str, why: String) -> Error {
+        Error::new(Kind::ModelUnknown, format!("model \"{name}\" is not on this machine and cannot be downloaded"))
+            .detail(format!("Its source is {source}. {why}"))
             .hint(format!(
-                "Run \"squilla models pull {repo}\" where the hub can be reached and copy its cache to {}.",
+                "Run \"squilla models pull {name}\" where the hub can be reached and copy its cache to {}.",
                 self.options.home.display()
             ))
     }
 
-    fn download(&self, repo: &str, revision: &str, file: Option<&str>, partly: bool) -> Result<Located> {
+    fn download(&self, name: &str, repo: &str, revision: &str, file: Option<&str>, partly: bool) -> Result<Located> {
         if self.options.offline {
             let what = if partly { format!("The file {} is missing.", file.unwrap_or("")) } else { "Downloads are switched off.".to_owned() };
-            return Err(self.absent(repo, what));
+            return Err(self.absent(name, repo, what));
         }
         let cache = hf_hub::Cache::new(self.options.home.join("hub"));
         let token = self.options.token.clone().or_else(|| {
@@ -173,7 +173,7 @@ impl Hub {
         if let Some(endpoint) = &self.options.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
         }
-        let failed = |e: hf_hub::api::sync::ApiError| self.absent(repo, format!("{e}."));
+        let failed = |e: hf_hub::api::sync::ApiError| self.absent(name, repo, format!("{e}."));
         let api = builder.build().map_err(failed)?;
         let remote = api.repo(hf_hub::Repo::with_revision(repo.to_owned(), hf_hub::RepoType::Model, revision.to_owned()));
         let names: Vec<String> = remote.info().map_err(failed)?.siblings.into_iter().map(|s| s.rfilename).collect();
@@ -182,9 +182,9 @@ impl Hub {
             return Err(Error::new(Kind::ModelIncompatible, format!("the repository \"{repo}\" holds no ONNX file"))
                 .hint("Name a repository with a file such as onnx/model.onnx."));
         }
-        for name in &wanted {
-            tracing::info!(repo, file = name, "downloading");
-            remote.get(name).map_err(failed)?;
+        for file in &wanted {
+            tracing::info!(repo, file, "downloading");
+            remote.get(file).map_err(failed)?;
         }
         self.cached(repo, revision)
             .map(|folder| Located { folder, file: None })
@@ -195,12 +195,12 @@ impl Hub {
         self.options.home.join("urls").join(hex::encode(Sha256::digest(url.as_bytes())))
     }
 
-    fn fetch(&self, url: &str) -> Result<Located> {
+    fn fetch(&self, name: &str, url: &str) -> Result<Located> {
         let folder = self.url_folder(url);
         let file = url.rsplit('/').next().filter(|n| n.ends_with(".onnx")).map(str::to_owned);
         if !folder.is_dir() {
             let Some(fetch) = self.options.fetch.as_ref().filter(|_| !self.options.offline) else {
-                return Err(self.absent(url, "Downloads are switched off.".to_owned()));
+                return Err(self.absent(name, url, "Downloads are switched off.".to_owned()));
             };
             let part = folder.with_extension(format!("{}.part", std::process::id()));
             std::fs::create_dir_all(&part).map_err(|e| Error::io(part.display(), e))?;
@@ -300,14 +300,14 @@ mod tests {
         std::fs::write(root.join("blobs/b1"), "graph").unwrap();
         #[cfg(unix)]
         std::os::unix::fs::symlink("../../../blobs/b1", root.join("snapshots/abc/onnx/model.onnx")).unwrap();
-        let located = hub.locate(&Source::parse("org/name"), Some("onnx/model.onnx")).unwrap();
+        let located = hub.locate("m", &Source::parse("org/name"), Some("onnx/model.onnx")).unwrap();
         assert_eq!(std::fs::read(located.folder.join("onnx/model.onnx")).unwrap(), b"graph");
-        assert!(hub.locate(&Source::parse("org/name@abc"), None).is_ok());
+        assert!(hub.locate("m", &Source::parse("org/name@abc"), None).is_ok());
         assert_eq!(hub.repositories(), ["org/name"]);
-        let error = hub.locate(&Source::parse("org/other"), None).unwrap_err();
+        let error = hub.locate("m", &Source::parse("org/other"), None).unwrap_err();
         assert_eq!(error.sqlstate(), "SQ001");
-        assert!(error.hint.unwrap().contains("squilla models pull org/other"));
-        assert!(hub.locate(&Source::parse("org/name@../x"), None).is_err());
+        assert!(error.hint.unwrap().contains("squilla models pull m"));
+        assert!(hub.locate("m", &Source::parse("org/name@../x"), None).is_err());
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
         });
         let hub = hub("url", Some(fetch));
         for _ in 0..2 {
-            let located = hub.locate(&Source::parse("s3://bucket/m.onnx"), None).unwrap();
+            let located = hub.locate("m", &Source::parse("s3://bucket/m.onnx"), None).unwrap();
             assert!(located.folder.join(located.file.unwrap()).is_file());
         }
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);

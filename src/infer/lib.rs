@@ -5,13 +5,22 @@
 pub mod batcher;
 pub mod detect;
 pub mod device;
+pub mod engines;
 pub mod hub;
 pub mod manifest;
+pub mod mel;
+pub mod models;
 pub mod pixels;
+pub mod predict;
 pub mod registry;
 pub mod runtime;
 pub mod session;
+pub mod speech;
 pub mod stats;
 pub mod text;
 pub mod tokens;
 pub mod vision;
+pub mod whisper;
+
+#[cfg(test)]
+mod golden;

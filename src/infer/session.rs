@@ -30,13 +30,13 @@ pub struct Port {
 
 /// A value for one input.
 #[derive(Debug)]
-pub enum Feed {
+pub enum Feed<'a> {
     /// Shape and row-major values; cast to f16 or f64 when the graph wants that.
     F32(Vec<usize>, Vec<f32>),
     /// Shape and row-major values; cast to the integer, float or bool type that the graph wants.
     I64(Vec<usize>, Vec<i64>),
     /// A value that an earlier run gave, passed back untouched (a key/value cache).
-    Kept(DynValue),
+    Kept(&'a DynValue),
 }
 
 /// An opened graph.
@@ -98,8 +98,8 @@ impl Onnx {
     }
 
     /// Runs the graph. A refusal is an error of the input ([`Kind::InvalidArgument`]), a lost GPU one of the device.
-    pub fn run(&mut self, feeds: Vec<(&str, Feed)>) -> Result<SessionOutputs<'_>> {
-        let mut values: Vec<(String, SessionInputValue<'static>)> = Vec::with_capacity(feeds.len());
+    pub fn run(&mut self, feeds: Vec<(&str, Feed<'_>)>) -> Result<SessionOutputs<'_>> {
+        let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());
         for (name, feed) in feeds {
             let element = self.inputs.iter().find(|p| p.name == name).and_then(|p| p.element);
             values.push((name.to_owned(), cast(name, element, feed)?));
@@ -162,7 +162,7 @@ fn bad<T: std::fmt::Display>(name: &str) -> impl Fn(T) -> Error + '_ {
     move |e| Error::internal(format!("no tensor for the input \"{name}\": {e}"))
 }
 
-fn cast(name: &str, element: Option<TensorElementType>, feed: Feed) -> Result<SessionInputValue<'static>> {
+fn cast<'a>(name: &str, element: Option<TensorElementType>, feed: Feed<'a>) -> Result<SessionInputValue<'a>> {
     use TensorElementType as E;
     macro_rules! make {
         ($shape:expr, $data:expr) => {

@@ -32,8 +32,8 @@ pub struct ModelStats {
     pub device: String,
     /// Bytes of the model's files: the estimate of what it holds in memory.
     pub bytes: u64,
-    /// Sessions that work in parallel.
-    pub instances: u64,
+    /// Whether it is in memory now.
+    pub loaded: bool,
     /// Calls of the facade.
     pub calls: u64,
     /// Items (texts, images, windows of audio, rows) that went through the model.

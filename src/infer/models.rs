@@ -1,0 +1,474 @@
+//! The model service: names to models, and one async call per task.
+//!
+//! In: names at plan time, values at run time. Out: one result per value, in order; `Err` of a call concerns the system.
+//! Invariants: [`Models::resolve`] raises for an unknown model, missing files or a task that the files do not fit,
+//! before any row is run; preparing (tokens, pixels, spectrograms) runs on the caller's thread, only graphs run on the
+//! model's thread; results do not depend on how rows were packed (int8 graphs with dynamic scales excepted: there the
+//! scale is the pack's). Deliberately absent: SQL, caching of results, retries.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use squilla_core::error::{Error, Kind, Result, did_you_mean};
+use squilla_core::values::{ImageView, Tensor};
+
+use crate::detect::{self, DetectOptions, Detection, Frame, softmax};
+use crate::engines::{Engine, EngineOptions, Engines, Use};
+use crate::hub::{Hub, HubOptions, Source};
+use crate::manifest::{Layout, Manifest};
+use crate::predict::{PredictItem, arrange};
+use crate::registry::{RegisteredModel, Registry, Task};
+use crate::speech::{self, SpeechOptions, Transcript};
+use crate::stats::ModelStats;
+use crate::text::{TextItem, normalise};
+use crate::vision::image_vector;
+use crate::whisper::SpeechItem;
+
+/// A model that a query may use: found, understood, not yet loaded.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The name that was asked for.
+    pub name: String,
+    /// What it is used for.
+    pub task: Task,
+    /// sha256 of its files, hex: part of plans, cache keys and provenance.
+    pub digest: String,
+    /// Length of its vectors, when its files say it.
+    pub dims: Option<usize>,
+    /// Its files.
+    pub manifest: Arc<Manifest>,
+    /// How it was registered.
+    pub model: Arc<RegisteredModel>,
+}
+
+/// What is wished of an embedding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbedOptions {
+    /// 'query' or 'document', for models with a prompt for each.
+    pub kind: Option<String>,
+    /// Scale to length 1.
+    pub normalize: bool,
+    /// Keep the first so many numbers (models trained for it).
+    pub dims: Option<usize>,
+    /// Cut texts that are too long; otherwise they are row errors.
+    pub truncate: bool,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        Self { kind: None, normalize: true, dims: None, truncate: true }
+    }
+}
+
+/// Scores by label, best first.
+pub type Scores = Vec<(String, f32)>;
+
+struct Inner {
+    registry: Registry,
+    hub: Hub,
+    engines: Engines,
+    labels: Mutex<HashMap<(String, String), Arc<Vec<f32>>>>,
+}
+
+/// The model service of a process. Cheap to clone.
+#[derive(Clone)]
+pub struct Models(Arc<Inner>);
+
+/// Images prepared at once by one call; a few such chunks are under way while the device works.
+const CHUNK: usize = 8;
+const CHUNKS_AHEAD: usize = 4;
+
+impl Models {
+    /// A service with no model loaded.
+    pub fn new(hub: HubOptions, engines: EngineOptions) -> Self {
+        Self(Arc::new(Inner {
+            registry: Registry::default(),
+            hub: Hub::new(hub),
+            engines: Engines::new(engines),
+            labels: Mutex::default(),
+        }))
+    }
+
+    /// The registered models.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// Counters of every model used since the start.
+    pub fn stats(&self) -> Vec<ModelStats> {
+        self.0.engines.stats()
+    }
+
+    /// Takes a model out of memory; running calls end first. How many engines went.
+    pub fn unload(&self, model: Option<&Resolved>) -> usize {
+        self.0.engines.unload(model.map(|m| m.digest.as_str()))
+    }
+
+    /// Finds a model and checks that its files fit the task. `name` is a registered or built-in name, `org/name[@rev]`,
+    /// a path or a URL. Blocking: reads small files, and downloads what is missing unless downloads are switched off.
+    pub fn resolve(&self, task: Task, name: &str) -> Result<Resolved> {
+        let (model, manifest) = self.describe(name, task)?;
+        manifest.require(task, name)?;
+        Ok(Resolved {
+            name: name.to_owned(),
+            task,
+            digest: manifest.digest.clone(),
+            dims: manifest.dims,
+            manifest: Arc::new(manifest),
+            model: Arc::new(model),
+        })
+    }
+
+    /// What the files of a model are, whatever it is used for.
+    pub fn describe(&self, name: &str, task: Task) -> Result<(RegisteredModel, Manifest)> {
+        let mut model = self.find(name)?;
+        let located = self.0.hub.locate(name, &Source::parse(&model.source), model.file.as_deref())?;
+        if model.task.is_none() {
+            // A bare graph fits what it is used for.
+            model.task = Some(task).filter(|_| located.file.is_some());
+        }
+        let manifest = Manifest::read(&located, &model)?;
+        Ok((model, manifest))
+    }
+
+    /// Downloads a model into the cache, even if it is there. Returns its folder. Blocking.
+    pub fn pull(&self, name: &str) -> Result<PathBuf> {
+        let model = self.find(name)?;
+        Ok(self.0.hub.pull(name, &Source::parse(&model.source), model.file.as_deref())?.folder)
+    }
+
+    /// Loads a model before the first row needs it.
+    pub async fn warm(&self, model: &Resolved) -> Result<()> {
+        self.engine(model, use_of(model)).await.map(|_| ())
+    }
+
+    fn find(&self, name: &str) -> Result<RegisteredModel> {
+        if let Some(model) = self.0.registry.get(name) {
+            return Ok(model);
+        }
+        if name.trim().is_empty() {
+            return Err(Error::new(Kind::ModelUnknown, "no model is named"));
+        }
+        if !matches!(Source::parse(name), Source::Name(_)) {
+            return Ok(RegisteredModel::from_source(name));
+        }
+        let known: Vec<String> = self.0.registry.list().into_iter().map(|m| m.name).chain(self.0.hub.repositories()).collect();
+        let error = Error::new(Kind::ModelUnknown, format!("model \"{name}\" does not exist"));
+        Err(match did_you_mean(name, known.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
+            None => error.hint("Name a registered model (CREATE MODEL), org/name of the hub, or a path."),
+        })
+    }
+
+    async fn engine(&self, model: &Resolved, purpose: Use) -> Result<Arc<Engine>> {
+        self.0.engines.get(&model.model, &model.manifest, purpose, model.task).await
+    }
+
+    /// One vector per text.
+    pub async fn embed_text(&self, model: &Resolved, texts: &[&str], options: &EmbedOptions) -> Result<Vec<Result<Vec<f32>>>> {
+        let tokenizer = self.0.engines.tokenizer(&model.manifest)?;
+        let kind = options.kind.as_deref();
+        let tokens = texts.iter().map(|text| {
+            let ids = tokenizer.encode(&tokenizer.prompted(text, kind), options.truncate)?;
+            Ok(TextItem { ids, types: Vec::new() })
+        });
+        let vectors = self.run_text(model, tokens.collect()).await?;
+        Ok(vectors.into_iter().map(|v| finish(v?, options)).collect())
+    }
+
+    /// One score from 0 to 1 (or the raw score of models with several outputs) per pair.
+    pub async fn rerank(&self, model: &Resolved, pairs: &[(&str, &str)]) -> Result<Vec<Result<f32>>> {
+        let tokenizer = self.0.engines.tokenizer(&model.manifest)?;
+        let tokens = pairs.iter().map(|(query, text)| {
+            let (ids, types) = tokenizer.encode_pair(query, text)?;
+            Ok(TextItem { ids, types })
+        });
+        let scores = self.run_text(model, tokens.collect()).await?;
+        Ok(scores
+            .into_iter()
+            .map(|s| match s?.as_slice() {
+                [one] => Ok(1.0 / (1.0 + (-one).exp())),
+                many => many.last().copied().ok_or_else(|| Error::internal("a pair has no score")),
+            })
+            .collect())
+    }
+
+    /// Tokens of each text, special ones included, as the model counts them. Loads no graph.
+    pub fn token_count(&self, model: &Resolved, texts: &[&str]) -> Result<Vec<Result<usize>>> {
+        let tokenizer = self.0.engines.tokenizer(&model.manifest)?;
+        Ok(texts.iter().map(|t| tokenizer.count(t)).collect())
+    }
+
+    async fn run_text(&self, model: &Resolved, tokens: Vec<Result<TextItem>>) -> Result<Vec<Result<Vec<f32>>>> {
+        let engine = self.engine(model, Use::Text).await?;
+        let Engine::Text(batcher) = engine.as_ref() else { return Err(wrong_engine()) };
+        let (mut out, mut items, mut places) = (Vec::with_capacity(tokens.len()), Vec::new(), Vec::new());
+        for (place, token) in tokens.into_iter().enumerate() {
+            match token {
+                Ok(item) => {
+                    let size = item.size();
+                    items.push((item, size));
+                    places.push(place);
+                    out.push(Ok(Vec::new()));
+                }
+                Err(error) => out.push(Err(error)),
+            }
+        }
+        for (place, vector) in places.into_iter().zip(batcher.run(items).await?) {
+            out[place] = vector;
+        }
+        Ok(out)
+    }
+
+    /// The wanted outputs of a vision graph for each image, a few chunks ahead of the device.
+    async fn run_images(&self, engine: &Engine, images: &[ImageView<'_>]) -> Result<Vec<Result<(Vec<Tensor>, Frame)>>> {
+        let Engine::Vision { batcher, spec, .. } = engine else { return Err(wrong_engine()) };
+        let chunk = |views: &[ImageView<'_>]| {
+            let prepared: Vec<_> = views
+                .iter()
+                .map(|v| spec.apply(v).map(|(item, placement)| (item, Frame { width: v.width, height: v.height, placement })))
+                .collect();
+            async move {
+                let (mut items, mut frames) = (Vec::new(), Vec::new());
+                for image in prepared {
+                    frames.push(image.map(|(item, frame)| {
+                        let size = item.size();
+                        items.push((item, size));
+                        frame
+                    }));
+                }
+                let mut outputs = batcher.run(items).await?.into_iter();
+                let lost = || Err(Error::internal("an image has no result"));
+                let join = |frame: Result<Frame>| frame.and_then(|f| outputs.next().unwrap_or_else(lost).map(|o| (o, f)));
+                Ok::<_, Error>(frames.into_iter().map(join).collect::<Vec<_>>())
+            }
+        };
+        // The iterator is lazy: a chunk is prepared when the one before the last of those ahead is done.
+        let mut done = stream::iter(images.chunks(CHUNK).map(chunk)).buffered(CHUNKS_AHEAD);
+        let mut out = Vec::with_capacity(images.len());
+        while let Some(chunk) = done.next().await {
+            out.extend(chunk?);
+        }
+        Ok(out)
+    }
+
+    /// One vector per image.
+    pub async fn embed_image(&self, model: &Resolved, images: &[ImageView<'_>], options: &EmbedOptions) -> Result<Vec<Result<Vec<f32>>>> {
+        let engine = self.engine(model, Use::Vision(Task::EmbedImage)).await?;
+        let outputs = self.run_images(&engine, images).await?;
+        Ok(outputs.into_iter().map(|o| finish(image_vector(first(&o?.0)?)?, options)).collect())
+    }
+
+    /// The `top_k` best labels of each image: the model's own classes, or `labels` for models that see text and image.
+    pub async fn classify(
+        &self,
+        model: &Resolved,
+        images: &[ImageView<'_>],
+        labels: Option<&[String]>,
+        top_k: usize,
+    ) -> Result<Vec<Result<Scores>>> {
+        match (model.manifest.layout, labels) {
+            (Layout::TwoTowers, Some(labels)) => self.classify_by_text(model, images, labels, top_k).await,
+            (Layout::TwoTowers, None) => Err(Error::new(
+                Kind::ModelIncompatible,
+                format!("model \"{}\" has no classes of its own", model.name),
+            )
+            .hint("Give the labels to choose from.")),
+            (_, Some(_)) => Err(Error::new(
+                Kind::ModelIncompatible,
+                format!("model \"{}\" has its own classes and takes no labels", model.name),
+            )
+            .hint("Leave the labels out, or use a model with a text and an image tower.")),
+            (_, None) => {
+                let engine = self.engine(model, Use::Vision(Task::ClassifyImage)).await?;
+                let Engine::Vision { labels, .. } = engine.as_ref() else { return Err(wrong_engine()) };
+                let outputs = self.run_images(&engine, images).await?;
+                let name = |class: usize| labels.get(class).cloned().unwrap_or_else(|| class.to_string());
+                Ok(outputs.into_iter().map(|o| Ok(best(&softmax(&first(&o?.0)?.data), top_k, name))).collect())
+            }
+        }
+    }
+
+    async fn classify_by_text(
+        &self,
+        model: &Resolved,
+        images: &[ImageView<'_>],
+        labels: &[String],
+        top_k: usize,
+    ) -> Result<Vec<Result<Scores>>> {
+        if labels.is_empty() {
+            return Err(Error::invalid_argument("the list of labels is empty"));
+        }
+        let texts = self.label_vectors(model, labels).await?;
+        let vectors = self.embed_image(model, images, &EmbedOptions::default()).await?;
+        Ok(vectors
+            .into_iter()
+            .map(|vector| {
+                let vector = vector?;
+                // 100 is the scale that CLIP's training ends at.
+                let logits: Vec<f32> =
+                    texts.iter().map(|t| 100.0 * t.iter().zip(&vector).map(|(a, b)| a * b).sum::<f32>()).collect();
+                Ok(best(&softmax(&logits), top_k, |i| labels[i].clone()))
+            })
+            .collect())
+    }
+
+    /// Vectors of "This is a photo of LABEL.", each computed once per model.
+    async fn label_vectors(&self, model: &Resolved, labels: &[String]) -> Result<Vec<Arc<Vec<f32>>>> {
+        let key = |label: &String| (model.digest.clone(), label.clone());
+        let missing: Vec<&String> = {
+            let known = self.0.labels.lock();
+            labels.iter().filter(|l| !known.contains_key(&key(l))).collect()
+        };
+        let prompts: Vec<String> = missing.iter().map(|l| format!("This is a photo of {l}.")).collect();
+        let texts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+        let vectors = self.embed_text(model, &texts, &EmbedOptions::default()).await?;
+        let mut found = HashMap::new();
+        for (label, vector) in missing.into_iter().zip(vectors) {
+            found.insert(key(label), Arc::new(vector?));
+        }
+        let mut known = self.0.labels.lock();
+        let of = |label: &String| known.get(&key(label)).or_else(|| found.get(&key(label))).cloned();
+        let out: Option<Vec<_>> = labels.iter().map(of).collect();
+        if known.len() > 10_000 {
+            known.clear();
+        }
+        known.extend(found);
+        out.ok_or_else(|| Error::internal("a label has no vector"))
+    }
+
+    /// The objects in each image, best score first.
+    pub async fn detect(&self, model: &Resolved, images: &[ImageView<'_>], options: &DetectOptions) -> Result<Vec<Result<Vec<Detection>>>> {
+        let engine = self.engine(model, Use::Vision(Task::Detect)).await?;
+        let Engine::Vision { labels, .. } = engine.as_ref() else { return Err(wrong_engine()) };
+        if let Some(wrong) = options.classes.iter().flatten().find(|c| !labels.is_empty() && !labels.iter().any(|l| l.eq_ignore_ascii_case(c))) {
+            let error = Error::invalid_argument(format!("model \"{}\" has no class \"{wrong}\"", model.name));
+            return Err(match did_you_mean(wrong, labels.iter().map(String::as_str)) {
+                Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
+                None => error,
+            });
+        }
+        let kind = model.manifest.config["model_type"].as_str().unwrap_or("");
+        let sigmoid = ["rt_detr", "rtdetr", "deformable", "d_fine", "rf_detr", "dfine"].iter().any(|k| kind.contains(k));
+        let outputs = self.run_images(&engine, images).await?;
+        let objects = |(tensors, frame): (Vec<Tensor>, Frame)| match tensors.as_slice() {
+            [logits, boxes] => detect::set(logits, boxes, sigmoid, labels, &frame, options),
+            [grid] => detect::grid(grid, labels, &frame, options),
+            _ => Err(wrong_engine()),
+        };
+        Ok(outputs.into_iter().map(|o| objects(o?)).collect())
+    }
+
+    /// What is said in each audio (16 kHz, mono, -1.0 to 1.0). Windows of all audios share packs.
+    pub async fn transcribe(&self, model: &Resolved, audios: &[&[f32]], options: &SpeechOptions) -> Result<Vec<Result<Transcript>>> {
+        let engine = self.engine(model, Use::Speech).await?;
+        let Engine::Speech { rules, .. } = engine.as_ref() else { return Err(wrong_engine()) };
+        let language = options.language.as_deref().map(|code| rules.language(code)).transpose()?.flatten();
+        let calls = audios.iter().map(|samples| transcribe_one(&engine, samples, language, options));
+        let mut done = stream::iter(calls).buffered(32);
+        let mut out = Vec::with_capacity(audios.len());
+        while let Some(transcript) = done.next().await {
+            match transcript {
+                Err(error) if !error.is_row_error() => return Err(error),
+                row => out.push(row),
+            }
+        }
+        Ok(out)
+    }
+
+    /// The first output of a plain graph for each row of numbers, flattened.
+    pub async fn predict_rows(&self, model: &Resolved, rows: &[Vec<f32>]) -> Result<Vec<Result<Vec<f32>>>> {
+        let engine = self.engine(model, Use::Plain).await?;
+        let Engine::Plain { ports, .. } = engine.as_ref() else { return Err(wrong_engine()) };
+        let items = rows.iter().map(|row| arrange(row, ports)).collect();
+        let outputs = run_plain(&engine, items).await?;
+        Ok(outputs.into_iter().map(|o| Ok(first(&o?)?.data.clone())).collect())
+    }
+
+    /// Every tensor output of a plain graph for each row; a row is a tensor for each input, without batch dimension.
+    pub async fn predict(&self, model: &Resolved, rows: Vec<Vec<Tensor>>) -> Result<Vec<Result<Vec<Tensor>>>> {
+        let engine = self.engine(model, Use::Plain).await?;
+        run_plain(&engine, rows.into_iter().map(|inputs| Ok(PredictItem { inputs })).collect()).await
+    }
+}
+
+fn use_of(model: &Resolved) -> Use {
+    match model.task {
+        Task::EmbedText | Task::Rerank => Use::Text,
+        Task::ClassifyImage if model.manifest.layout == Layout::TwoTowers => Use::Vision(Task::EmbedImage),
+        task @ (Task::EmbedImage | Task::ClassifyImage | Task::Detect) => Use::Vision(task),
+        Task::Transcribe => Use::Speech,
+        Task::Predict => Use::Plain,
+    }
+}
+
+fn wrong_engine() -> Error {
+    Error::internal("a model was loaded for another use")
+}
+
+fn first(tensors: &[Tensor]) -> Result<&Tensor> {
+    tensors.first().ok_or_else(|| Error::internal("a model gave no output"))
+}
+
+fn finish(mut vector: Vec<f32>, options: &EmbedOptions) -> Result<Vec<f32>> {
+    if let Some(dims) = options.dims {
+        if dims == 0 || dims > vector.len() {
+            return Err(Error::invalid_argument(format!("dims must be between 1 and {}", vector.len())));
+        }
+        vector.truncate(dims);
+    }
+    if options.normalize {
+        normalise(&mut vector);
+    }
+    Ok(vector)
+}
+
+fn best(scores: &[f32], top_k: usize, name: impl Fn(usize) -> String) -> Scores {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order.truncate(top_k);
+    order.into_iter().map(|i| (name(i), scores[i])).collect()
+}
+
+async fn run_plain(engine: &Engine, rows: Vec<Result<PredictItem>>) -> Result<Vec<Result<Vec<Tensor>>>> {
+    let Engine::Plain { batcher, .. } = engine else { return Err(wrong_engine()) };
+    let mut items = Vec::new();
+    let mut out: Vec<Result<Option<()>>> = Vec::new();
+    for row in rows {
+        out.push(row.map(|item| {
+            let size = item.size();
+            items.push((item, size));
+            None
+        }));
+    }
+    let mut results = batcher.run(items).await?.into_iter();
+    let lost = || Err(Error::internal("a row has no result"));
+    Ok(out.into_iter().map(|row| row.and_then(|_| results.next().unwrap_or_else(lost))).collect())
+}
+
+async fn transcribe_one(engine: &Engine, samples: &[f32], language: Option<u32>, options: &SpeechOptions) -> Result<Transcript> {
+    let Engine::Speech { batcher, mel, rules, tokenizer } = engine else { return Err(wrong_engine()) };
+    let rate = mel.spec().rate;
+    let windows = speech::windows(samples, mel.spec().samples, rate);
+    let heard = stream::iter(windows.into_iter().map(|window| async move {
+        let item = SpeechItem {
+            mel: mel.spectrogram(&samples[window.clone()])?,
+            language,
+            task: options.task,
+            timestamps: options.timestamps,
+        };
+        let size = item.size();
+        let tokens = batcher.run(vec![(item, size)]).await?.pop().unwrap_or_else(|| Err(Error::internal("a window has no result")))?;
+        let seconds = |n: usize| n as f64 / f64::from(rate);
+        speech::segments(&tokens, rules, tokenizer, seconds(window.start), seconds(window.len()))
+    }));
+    let mut heard = heard.buffered(16);
+    let mut segments = Vec::new();
+    while let Some(window) = heard.next().await {
+        segments.extend(window?);
+    }
+    Ok(speech::transcript(segments))
+}
