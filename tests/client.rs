@@ -41,7 +41,7 @@ pub struct Connection {
     protocol: Protocol,
 }
 
-/// A failure as the server reported it: message, detail, hint, each on a line.
+/// A failure as the server reported it: message, detail and hint on one line.
 #[derive(Debug)]
 pub struct QueryError {
     pub text: String,
@@ -65,10 +65,10 @@ impl From<tokio_postgres::Error> for QueryError {
             Some(db) => {
                 let mut text = db.message().to_owned();
                 if let Some(detail) = db.detail() {
-                    text.push_str(&format!("\nDETAIL: {detail}"));
+                    text.push_str(&format!(" DETAIL: {detail}"));
                 }
                 if let Some(hint) = db.hint() {
-                    text.push_str(&format!("\nHINT: {hint}"));
+                    text.push_str(&format!(" HINT: {hint}"));
                 }
                 QueryError { text, sqlstate: Some(db.code().code().to_owned()) }
             }

@@ -15,16 +15,17 @@ use tempfile::TempDir;
 /// The longest that a server may take to become ready.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Runs a command until the pipe on its standard input closes, then stops it (gently, then by force) and removes its data.
+/// Runs a command until it ends or the pipe on standard input closes; then stops it, gently first, and removes its data.
 const TIED_TO_STDIN: &str = r#"
 data=$1; shift
-"$@" </dev/null & pid=$!
-while read -r line; do :; done
-kill -TERM $pid 2>/dev/null
-n=0
-while kill -0 $pid 2>/dev/null && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done
-kill -KILL $pid 2>/dev/null
+exec 3<&0
+"$@" </dev/null 3<&- & pid=$!
+( while read -r line <&3; do :; done; kill -TERM $pid; sleep 5; kill -KILL $pid ) 2>/dev/null & watcher=$!
+exec 3<&-
+wait $pid; code=$?
+kill $watcher 2>/dev/null
 rm -rf "$data"
+exit $code
 "#;
 
 /// The binary under test.
@@ -161,7 +162,7 @@ pub fn external() -> Option<String> {
 fn start_shared() -> Server {
     let data = tempfile::tempdir().unwrap().keep();
     let port = free_port();
-    let log = data.join("server.log");
+    let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared-server.log");
     let inner = serve(port, &data, &[]);
     let mut command = Command::new("/bin/sh");
     command.args(["-c", TIED_TO_STDIN, "sh"]).arg(&data).arg(inner.get_program()).args(inner.get_args());
