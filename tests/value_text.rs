@@ -11,6 +11,10 @@ pub fn value_text(ty: &Type, raw: &[u8]) -> Result<String, String> {
     let mut reader = Reader { raw, ty: ty.name().to_owned() };
     let text = match *ty {
         Type::BOOL => if reader.take::<1>()?[0] == 0 { "f" } else { "t" }.to_owned(),
+        Type::CHAR => match reader.take::<1>()? {
+            [0] => String::new(),
+            [byte] => char::from(byte).to_string(),
+        },
         Type::INT2 => i16::from_be_bytes(reader.take()?).to_string(),
         Type::INT4 => i32::from_be_bytes(reader.take()?).to_string(),
         Type::INT8 => i64::from_be_bytes(reader.take()?).to_string(),
