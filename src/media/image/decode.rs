@@ -15,6 +15,7 @@ use squilla_core::values::{Image, PixelType};
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use crate::image::convert::{Mode, into_mode, rgb_of_inverted_cmyk};
+use crate::image::info_tiff::has_tiled_planes;
 use crate::image::info::{Format, ImageInfo, image_info};
 use crate::image::orient::{Orientation, apply};
 
@@ -71,7 +72,8 @@ pub fn native_mode(info: &ImageInfo) -> Mode {
     Mode::parse(info.mode).unwrap_or(Mode::RGB)
 }
 
-fn check_pixels(info: &ImageInfo, limits: &Limits) -> Result<()> {
+/// Fails with `LimitExceeded` when the image of this header has more pixels than `limits` allow.
+pub fn check_pixels(info: &ImageInfo, limits: &Limits) -> Result<()> {
     let pixels = u64::from(info.width) * u64::from(info.height);
     if pixels <= limits.image_pixels_max {
         return Ok(());
@@ -200,6 +202,10 @@ fn other(bytes: &[u8], info: &ImageInfo) -> Result<Image> {
         Format::Bmp => ImageFormat::Bmp,
         Format::Tiff => ImageFormat::Tiff,
     };
+    if info.format == Format::Tiff && has_tiled_planes(bytes) {
+        // The decoder's own check of this layout is an assertion.
+        return Err(Error::bad_media("tiff image of a kind that is not read").detail("Its colours are in separate tiles."));
+    }
     let fail = |e: ImageError| other_error(&e, info);
     let pixels = u64::from(info.width) * u64::from(info.height);
     let mut limits = image::Limits::default();

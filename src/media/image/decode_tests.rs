@@ -166,6 +166,24 @@ fn memory_is_told_from_the_header() {
     assert_eq!(decoded_bytes(&input("bomb.png"), None).unwrap(), 60_000 * 60_000);
 }
 
+/// Colours in separate tiles: the decoder would panic.
+#[test]
+fn tiled_planes_are_refused() {
+    let mut bytes = input("raw.tiff");
+    let ifd = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+    let entries = usize::from(u16::from_le_bytes([bytes[ifd], bytes[ifd + 1]]));
+    for entry in 0..entries {
+        let at = ifd + 2 + 12 * entry;
+        match u16::from_le_bytes([bytes[at], bytes[at + 1]]) {
+            284 => bytes[at + 8] = 2,
+            // Rows per strip becomes tile width.
+            278 => bytes[at..at + 2].copy_from_slice(&322_u16.to_le_bytes()),
+            _ => {}
+        }
+    }
+    assert!(decode(&bytes, "RGB").unwrap_err().detail.unwrap().contains("separate tiles"));
+}
+
 /// Every file of a folder, by hand: `SQUILLA_IMAGES=folder cargo test -p squilla-media a_folder -- --ignored --nocapture`.
 #[test]
 #[ignore = "reads a folder that is not part of the repository"]

@@ -72,6 +72,17 @@ fn depth(bits: u8, float: bool) -> u8 {
     }
 }
 
+/// Whether the channels of the first picture stand in tiles of their own.
+pub(crate) fn has_tiled_planes(bytes: &[u8]) -> bool {
+    let find = |wanted: u16| {
+        let tiff = Tiff::new(bytes)?;
+        let ifd = tiff.u32(4)? as usize;
+        let entries = usize::from(tiff.u16(ifd)?);
+        (0..entries).map(|i| ifd + 2 + 12 * i).find(|&at| tiff.u16(at) == Some(wanted)).and_then(|at| tiff.u16(at + 8))
+    };
+    find(284) == Some(2) && find(322).is_some()
+}
+
 /// Directories in the chain; none where the chain leaves the bytes given.
 fn pages(tiff: &Tiff<'_>, mut ifd: usize) -> Option<u32> {
     let mut pages = 0;

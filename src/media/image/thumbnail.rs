@@ -8,9 +8,9 @@ use squilla_core::error::{Error, Result};
 use squilla_core::limits::Limits;
 use squilla_core::values::ImageView;
 
-use crate::image::decode::decode_at_least;
+use crate::image::decode::{decode_at_least, native_mode};
 use crate::image::encode::encode_image;
-use crate::image::info::Format;
+use crate::image::info::{Format, ImageInfo, image_info};
 use crate::image::resize::{Filter, Fit, resize_image, target_size};
 
 /// Quality of the thumbnails.
@@ -19,14 +19,25 @@ const QUALITY: u8 = 85;
 /// A thumbnail of an encoded image. `size` is in pixels, 1 to 16384.
 pub fn thumbnail(bytes: &[u8], size: u32, limits: &Limits) -> Result<Vec<u8>> {
     check(size)?;
-    // Twice the target, so that the filter and not the scaled decode decides how the thumbnail looks. Of the shorter side
-    // nothing is known before the header is read; the decoder keeps proportions, so the longer side is what counts.
-    let least = size.saturating_mul(2);
-    let info = crate::image::info::image_info(bytes)?;
-    let (w, h) = target_size((info.width, info.height), (least, least), Fit::Contain);
-    let (w, h) = if info.exif_orientation >= 5 { (h, w) } else { (w, h) };
+    let (w, h) = least(&image_info(bytes)?, size);
     let image = decode_at_least(bytes, None, true, (w, h), limits)?;
     thumbnail_of(&image.view(), size)
+}
+
+/// Twice the thumbnail, upright, so that the filter and not the scaled decode decides how it looks.
+fn least(info: &ImageInfo, size: u32) -> (u32, u32) {
+    let (width, height) = if info.exif_orientation >= 5 { (info.height, info.width) } else { (info.width, info.height) };
+    let side = size.saturating_mul(2).max(1);
+    if width.max(height) <= side { (width, height) } else { target_size((width, height), (side, side), Fit::Contain) }
+}
+
+/// Bytes of memory that [`thumbnail`] takes at its peak, from the header.
+pub fn thumbnail_bytes(info: &ImageInfo, size: u32) -> u64 {
+    let pixels = u64::from(info.width) * u64::from(info.height);
+    let (w, h) = least(info, size);
+    // A scaled decode is less than twice as wide and high as the least that was asked for.
+    let decoded = if info.format == Format::Jpeg { pixels.min(4 * u64::from(w) * u64::from(h)) } else { pixels };
+    decoded * 2 * native_mode(info).pixel_bytes().max(4) as u64
 }
 
 /// A thumbnail of pixels.
@@ -50,7 +61,6 @@ fn check(size: u32) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::image::info::image_info;
     use squilla_core::values::PixelType;
 
     fn size_of(bytes: &[u8]) -> (u32, u32) {
