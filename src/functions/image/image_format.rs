@@ -1,0 +1,32 @@
+//! `image_format`: the container of an image file.
+
+use squilla_core::error::Result;
+use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
+
+use super::header::{Facts, facts};
+
+/// `image_format`: bytes or file to jpeg, png, webp, gif, bmp or tiff, by the header alone. Errors: 22P03 not an image.
+pub static IMAGE_FORMAT: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/image/image_format.sql"), Kernel::Media(kernel));
+
+fn kernel(call: &Call) -> Result<Outcome> {
+    let name = |facts: Facts| facts.info.map(|info| info.format.name().to_owned());
+    let rows = facts(call)?;
+    call.collect_rows(rows.into_iter().map(|row| Ok(row?.and_then(name))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{bytes_column, call, fixture};
+    use arrow::array::AsArray;
+
+    #[test]
+    fn the_content_decides() {
+        let rows = ["scene.jpg", "scene.png", "scene.webp", "animated.gif"].map(|n| Some(fixture(&format!("image/{n}"))));
+        let outcome = kernel(&call(&IMAGE_FORMAT, vec![bytes_column(&rows)], 4)).unwrap();
+        let formats: Vec<_> = outcome.array.as_string::<i32>().iter().flatten().collect();
+        assert_eq!(formats, ["jpeg", "png", "webp", "gif"]);
+    }
+}
