@@ -13,3 +13,6 @@ pub mod mp4_edit;
 pub mod native;
 pub mod resample;
 pub mod windows;
+
+#[cfg(test)]
+mod golden;

@@ -10,3 +10,6 @@ pub mod frames;
 pub mod info;
 pub mod select;
 pub mod track;
+
+#[cfg(test)]
+mod golden;
