@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde_json::Value;
 use squilla_core::error::{Error, Result};
+use squilla_core::kernel::CancelFlag;
 use squilla_core::limits::Deadline;
 
 use crate::sandbox::job::{Chunk, Emit, Job, Payload};
@@ -83,14 +84,33 @@ pub fn configure(config: Config) -> Result<()> {
 /// `consumer` returns `Ok(false)` to stop early, which is not an error. Errors: the job's own; `BadMedia` when the decoder
 /// crashed; `LimitExceeded` when it passed the deadline or its memory; the consumer's own.
 pub fn run<J: Job>(job: &J, payload: &Payload<'_>, deadline: Deadline, consumer: &mut Emit<'_>) -> Result<()> {
-    let args = serde_json::to_value(job).map_err(|e| Error::internal(format!("job {}: {e}", J::NAME)))?;
+    run_cancellable(job, payload, deadline, &CancelFlag::default(), consumer)
+}
+
+/// As [`run`], and the child is killed within [`CANCEL_TICK`] once `cancel` is set, even while its decoder says nothing.
+/// In process, `cancel` is looked at with each chunk.
+pub fn run_cancellable<J: Job>(
+    job: &J,
+    payload: &Payload<'_>,
+    deadline: Deadline,
+    cancel: &CancelFlag,
+    consumer: &mut Emit<'_>,
+) -> Result<()> {
     match GLOBAL.get() {
-        Some(sandbox) => sandbox.run_named(J::NAME, args, payload, deadline, consumer),
-        None => run_guarded(J::NAME, args, payload, &mut |chunk| {
-            deadline.check()?;
-            consumer(chunk)
-        }),
+        Some(sandbox) => sandbox.run(job, payload, deadline, cancel, consumer),
+        None => {
+            let args = args_of(job)?;
+            run_guarded(J::NAME, args, payload, &mut |chunk| {
+                cancel.check()?;
+                deadline.check()?;
+                consumer(chunk)
+            })
+        }
     }
+}
+
+fn args_of<J: Job>(job: &J) -> Result<Value> {
+    serde_json::to_value(job).map_err(|e| Error::internal(format!("job {}: {e}", J::NAME)))
 }
 
 impl Sandbox {
@@ -99,10 +119,39 @@ impl Sandbox {
         Self { config, state: Mutex::default(), freed: Condvar::new() }
     }
 
-    /// As [`run`], in this pool.
-    pub fn run<J: Job>(&self, job: &J, payload: &Payload<'_>, deadline: Deadline, consumer: &mut Emit<'_>) -> Result<()> {
-        let args = serde_json::to_value(job).map_err(|e| Error::internal(format!("job {}: {e}", J::NAME)))?;
-        self.run_named(J::NAME, args, payload, deadline, consumer)
+    /// As [`run_cancellable`], in this pool.
+    pub fn run<J: Job>(
+        &self,
+        job: &J,
+        payload: &Payload<'_>,
+        deadline: Deadline,
+        cancel: &CancelFlag,
+        consumer: &mut Emit<'_>,
+    ) -> Result<()> {
+        let args = args_of(job)?;
+        let budget = deadline.left();
+        let mut slot = Slot::take(self, cancel)?;
+        let idle = self.state.lock().idle.pop();
+        let mut process = match idle {
+            Some(process) => process,
+            None => Process::start(&self.config)?,
+        };
+        process.left = budget;
+        process.cancel = cancel.clone();
+        let outcome = process.request(J::NAME, args, payload).and_then(|()| process.replies(&mut slot, consumer));
+        match outcome {
+            Ok(result) => {
+                process.jobs += 1;
+                if process.jobs < self.config.jobs_per_child && process.forget_log() {
+                    self.state.lock().idle.push(process);
+                }
+                result
+            }
+            Err(Broken::Late) => Err(deadline.error()),
+            Err(Broken::Cancelled(error)) => Err(error),
+            Err(Broken::Consumer(result)) => result,
+            Err(Broken::Stream(error)) => Err(process.obituary(&error, self.config.memory_bytes)),
+        }
     }
 
     /// Starts children so that the first jobs need not wait for it.
@@ -118,38 +167,6 @@ impl Sandbox {
     pub fn idle_children(&self) -> usize {
         self.state.lock().idle.len()
     }
-
-    fn run_named(
-        &self,
-        name: &str,
-        args: Value,
-        payload: &Payload<'_>,
-        deadline: Deadline,
-        consumer: &mut Emit<'_>,
-    ) -> Result<()> {
-        let budget = deadline.left();
-        let mut slot = Slot::take(self);
-        let mut process = match self.state.lock().idle.pop() {
-            Some(process) => process,
-            None => Process::start(&self.config)?,
-        };
-        process.left = budget;
-        let outcome = process
-            .request(name, args, payload)
-            .and_then(|()| process.replies(&mut slot, consumer));
-        match outcome {
-            Ok(result) => {
-                process.jobs += 1;
-                if process.jobs < self.config.jobs_per_child && process.forget_log() {
-                    self.state.lock().idle.push(process);
-                }
-                result
-            }
-            Err(Broken::Late) => Err(deadline.error()),
-            Err(Broken::Consumer(result)) => result,
-            Err(Broken::Stream(error)) => Err(process.obituary(&error, self.config.memory_bytes)),
-        }
-    }
 }
 
 /// The right to have a child at work; given back while the consumer works.
@@ -159,19 +176,21 @@ struct Slot<'a> {
 }
 
 impl<'a> Slot<'a> {
-    fn take(sandbox: &'a Sandbox) -> Self {
+    fn take(sandbox: &'a Sandbox, cancel: &CancelFlag) -> Result<Self> {
         let mut slot = Self { sandbox, held: false };
-        slot.acquire();
-        slot
+        slot.acquire(cancel)?;
+        Ok(slot)
     }
 
-    fn acquire(&mut self) {
+    fn acquire(&mut self, cancel: &CancelFlag) -> Result<()> {
         let mut state = self.sandbox.state.lock();
         while state.busy >= self.sandbox.config.children_max.max(1) {
-            self.sandbox.freed.wait(&mut state);
+            cancel.check()?;
+            self.sandbox.freed.wait_for(&mut state, CANCEL_TICK);
         }
         state.busy += 1;
         self.held = true;
+        Ok(())
     }
 
     fn release(&mut self) {
@@ -193,6 +212,8 @@ impl Drop for Slot<'_> {
 enum Broken {
     /// The row's time is over.
     Late,
+    /// Nobody wants the row any more.
+    Cancelled(Error),
     /// The consumer stopped and the child did not follow in time.
     Consumer(Result<()>),
     /// The child died or broke the protocol.
@@ -201,12 +222,18 @@ enum Broken {
 
 impl From<io::Error> for Broken {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Self::Late,
-            _ => Self::Stream(error),
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Self::Late;
+        }
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(cancelled) => Self::Cancelled(cancelled.clone()),
+            None => Self::Stream(error),
         }
     }
 }
+
+/// How often a waiting thread looks whether its statement was cancelled.
+pub const CANCEL_TICK: Duration = Duration::from_millis(100);
 
 /// How long a child may take to notice that its consumer has enough. Cheaper than a new child for most decoders.
 const STOP_GRACE: Duration = Duration::from_millis(100);
@@ -220,6 +247,7 @@ struct Process {
     jobs: u32,
     /// Time the job may still take.
     left: Duration,
+    cancel: CancelFlag,
 }
 
 impl Drop for Process {
@@ -246,7 +274,7 @@ impl Process {
             .stderr(Stdio::from(log.try_clone().map_err(fail)?))
             .spawn()
             .map_err(fail)?;
-        let mut process = Self { child, socket, log, jobs: 0, left: Duration::from_secs(10) };
+        let mut process = Self { child, socket, log, jobs: 0, left: Duration::from_secs(10), cancel: CancelFlag::default() };
         write_frame(&mut process.socket, &Request::Configure { memory_bytes: config.memory_bytes }, b"").map_err(fail)?;
         Ok(process)
     }
@@ -285,7 +313,7 @@ impl Process {
                     slot.release();
                     let verdict = consumer(Chunk { meta, data });
                     if let Ok(true) = verdict {
-                        slot.acquire();
+                        slot.acquire(&self.cancel).map_err(Broken::Cancelled)?;
                     } else {
                         return self.stop(verdict.map(|_| ()));
                     }
@@ -317,18 +345,26 @@ impl Process {
         Ok((header, data))
     }
 
-    /// Runs one socket call within the time left and takes what it used off the time left.
-    fn timed<T>(&mut self, call: impl FnOnce(&mut UnixStream) -> io::Result<T>) -> io::Result<T> {
-        if self.left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+    /// Runs one socket call within the time left and takes what it used off the time left. Looks at the cancel flag before
+    /// every wait and at every tick of it.
+    fn timed<T>(&mut self, mut call: impl FnMut(&mut UnixStream) -> io::Result<T>) -> io::Result<T> {
+        loop {
+            // Not `Interrupted`: the standard library would repeat the call.
+            self.cancel.check().map_err(io::Error::other)?;
+            if self.left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let tick = Some(self.left.clamp(Duration::from_millis(1), CANCEL_TICK));
+            self.socket.set_read_timeout(tick)?;
+            self.socket.set_write_timeout(tick)?;
+            let start = Instant::now();
+            let result = call(&mut self.socket);
+            self.left = self.left.saturating_sub(start.elapsed());
+            match result {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
+                result => return result,
+            }
         }
-        let left = Some(self.left.max(Duration::from_millis(1)));
-        self.socket.set_read_timeout(left)?;
-        self.socket.set_write_timeout(left)?;
-        let start = Instant::now();
-        let result = call(&mut self.socket);
-        self.left = self.left.saturating_sub(start.elapsed());
-        result
     }
 
     /// Empties the log of a job that went well. `false` when the child had better be replaced.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Kind, Result};
+use squilla_core::kernel::CancelFlag;
 use squilla_core::limits::{Deadline, Limits};
 
 use super::{Config, Sandbox};
@@ -82,7 +83,7 @@ fn deadline(ms: u64) -> Deadline {
 
 fn echo(sandbox: &Sandbox, payload: &Payload<'_>) -> Result<Vec<u8>> {
     let mut got = Vec::new();
-    sandbox.run(&Probe::Echo, payload, deadline(20_000), &mut |chunk| {
+    sandbox.run(&Probe::Echo, payload, deadline(20_000), &CancelFlag::default(), &mut |chunk| {
         assert!(chunk.header::<bool>()?);
         got = chunk.data;
         Ok(true)
@@ -117,7 +118,7 @@ fn large_payloads_pass() {
 fn every_failure_costs_one_row() {
     let sandbox = sandbox(1);
     let fails = |job: Probe, ms| {
-        let error = sandbox.run(&job, &Payload::borrowed(b"x"), deadline(ms), &mut |_| Ok(true)).unwrap_err();
+        let error = sandbox.run(&job, &Payload::borrowed(b"x"), deadline(ms), &CancelFlag::default(), &mut |_| Ok(true)).unwrap_err();
         assert_eq!(echo(&sandbox, &Payload::borrowed(b"alive")).unwrap(), b"alive");
         error
     };
@@ -140,7 +141,7 @@ fn a_consumer_with_enough_stops_the_child() {
     let sandbox = sandbox(1);
     let mut seen = 0;
     sandbox
-        .run(&Probe::Count(u32::MAX, 100_000), &Payload::borrowed(b""), deadline(20_000), &mut |chunk| {
+        .run(&Probe::Count(u32::MAX, 100_000), &Payload::borrowed(b""), deadline(20_000), &CancelFlag::default(), &mut |chunk| {
             assert_eq!(chunk.header::<u32>()?, seen);
             seen += 1;
             Ok(seen < 5)
@@ -156,7 +157,7 @@ fn a_slow_consumer_is_not_the_rows_fault_and_may_use_the_pool() {
     let sandbox = sandbox(1);
     let mut seen = 0;
     sandbox
-        .run(&Probe::Count(8, 500_000), &Payload::borrowed(b""), deadline(5_000), &mut |_| {
+        .run(&Probe::Count(8, 500_000), &Payload::borrowed(b""), deadline(5_000), &CancelFlag::default(), &mut |_| {
             std::thread::sleep(Duration::from_millis(800));
             if seen == 0 {
                 assert_eq!(echo(&sandbox, &Payload::borrowed(b"inner"))?, b"inner");
@@ -166,6 +167,23 @@ fn a_slow_consumer_is_not_the_rows_fault_and_may_use_the_pool() {
         })
         .unwrap();
     assert_eq!(seen, 8);
+}
+
+#[test]
+fn a_cancelled_statement_kills_its_silent_child() {
+    let sandbox = sandbox(1);
+    let cancel = CancelFlag::default();
+    let start = std::time::Instant::now();
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(300));
+            cancel.cancel();
+        });
+        sandbox.run(&Probe::Hang, &Payload::borrowed(b""), deadline(60_000), &cancel, &mut |_| Ok(true)).unwrap_err()
+    });
+    assert_eq!(error.kind, Kind::Cancelled);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(echo(&sandbox, &Payload::borrowed(b"next")).unwrap(), b"next");
 }
 
 #[test]
