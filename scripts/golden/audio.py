@@ -18,7 +18,7 @@ import soxr
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 OUT = ROOT / "tests" / "golden" / "audio"
 FIXTURES = ROOT / "tests" / "fixtures" / "audio"
-PAIRS = [(44100, 16000), (48000, 16000), (22050, 16000), (8000, 16000), (96000, 16000), (11025, 16000), (16000, 44100), (48000, 44100)]
+PAIRS = [(44100, 16000), (48000, 16000), (22050, 16000), (8000, 16000), (96000, 16000), (11025, 16000), (16000, 44100)]
 EXTRA = {
     "noxing.mp3": ["-c:a", "libmp3lame", "-q:a", "5", "-write_xing", "0"],
     "low.mp3": ["-c:a", "libmp3lame", "-ar", "8000", "-ac", "1", "-b:a", "16k"],
@@ -40,7 +40,7 @@ EXTRA = {
 }
 
 
-def signal(rate, top, seconds=0.15):
+def signal(rate, top, seconds=0.1):
     """A rising tone up to `top` hertz over two steady ones, as 16-bit integers."""
     t = np.arange(round(rate * seconds)) / rate
     sweep = np.sin(2 * np.pi * (60 * t + (top - 60) / (2 * seconds) * t * t))
@@ -90,7 +90,7 @@ def codecs():
     for path in paths + sorted((OUT / "files").iterdir()):
         rate, channels = probe(path)
         samples = decode(path, channels)
-        at = [int(i) for i in np.linspace(0, len(samples) - 1, 48)]
+        at = [int(i) for i in np.linspace(0, len(samples) - 1, 24)]
         cases.append({
             "file": str(path.relative_to(ROOT / "tests")),
             "rate": rate,

@@ -43,10 +43,8 @@ impl DecodeOptions {
         if !self.start_s.is_finite() || self.start_s < 0.0 {
             return Err(Error::invalid_argument(format!("start_s {} is out of range", self.start_s)).detail("It is 0 or more."));
         }
-        if let Some(seconds) = self.duration_s {
-            if !seconds.is_finite() || seconds < 0.0 {
-                return Err(Error::invalid_argument(format!("duration_s {seconds} is out of range")).detail("It is 0 or more."));
-            }
+        if let Some(seconds) = self.duration_s.filter(|s| !s.is_finite() || *s < 0.0) {
+            return Err(Error::invalid_argument(format!("duration_s {seconds} is out of range")).detail("It is 0 or more."));
         }
         Ok(())
     }

@@ -283,11 +283,9 @@ impl<'a> NativeAudio<'a> {
         let target = i64::try_from(frame).unwrap_or(i64::MAX);
         self.from = target;
         let ready = (self.ready.len() / usize::from(self.channels.max(1))) as u64;
-        if frame > ready.saturating_add(4 * ROLL_IN) {
-            if let Some(origin) = self.seek_origin {
-                self.jump(target, origin, frame.saturating_sub(ROLL_IN));
-                return;
-            }
+        if let Some(origin) = self.seek_origin.filter(|_| frame > ready.saturating_add(4 * ROLL_IN)) {
+            self.jump(target, origin, frame.saturating_sub(ROLL_IN));
+            return;
         }
         let drop = frame.min(ready) as usize * usize::from(self.channels);
         self.ready.drain(..drop);
