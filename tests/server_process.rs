@@ -28,14 +28,20 @@ rm -rf "$data"
 exit $code
 "#;
 
-/// The binary under test.
-pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_squilla")
+/// The binary under test: `SQUILLA_BIN`, else the one that lies in the release folder beside this test binary.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("SQUILLA_BIN") {
+        return PathBuf::from(path);
+    }
+    let test = std::env::current_exe().unwrap();
+    let path = test.parent().and_then(|deps| deps.parent()).unwrap().join("squilla");
+    assert!(path.exists(), "{} is missing: run cargo build --release first", path.display());
+    path
 }
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
 /// A port that was free a moment ago.
