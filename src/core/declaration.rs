@@ -158,7 +158,8 @@ fn signature(create: &ast::CreateFunction) -> Result<Signature> {
     for argument in create.args.iter().flatten() {
         let name = argument.name.as_ref().ok_or_else(|| Error::internal(format!("{}: an argument has no name", create.name)))?;
         arguments.push(Argument {
-            name: name.value.to_lowercase(),
+            // The parser leaves the quotes of a name such as "offset" on.
+            name: name.value.trim_matches('"').to_lowercase(),
             ty: sql_type(&argument.data_type.to_string())?,
             default: argument.default_expr.as_ref().map(default_value).transpose()?,
             variadic: argument.mode == Some(ast::ArgMode::Variadic),

@@ -11,16 +11,17 @@ use squilla_core::error::{Error, Result, did_you_mean};
 
 use super::recursive::{RecursiveSplitter, Separators};
 use super::sentence;
+use super::tokens;
 
-/// Gives the byte range of each token of a text, in order.
-pub type Tokenize<'f> = &'f dyn Fn(&str) -> Result<Vec<Range<usize>>>;
+/// Gives the number of tokens of each text, the special ones that a tokenizer adds to every text included.
+pub type CountTokens<'f> = &'f dyn Fn(&[&str]) -> Result<Vec<usize>>;
 
 /// Where a text may be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChunkBy {
     /// Every `chunk_size` characters, whatever they are; white space is kept.
     Chars,
-    /// Every `chunk_size` tokens of the tokenizer.
+    /// Between words, before a chunk would pass `chunk_size` tokens; within a word only when it alone is longer.
     Tokens,
     /// Between sentences; a sentence that is too long is cut as by [`ChunkBy::Recursive`].
     Sentence,
@@ -89,36 +90,35 @@ pub struct Chunk<'a> {
     pub start_char: usize,
     /// Position after the last character.
     pub end_char: usize,
-    /// Tokens of this chunk; None without a tokenizer.
+    /// Tokens of this chunk, special ones included; None without a tokenizer.
     pub token_count: Option<usize>,
 }
 
 /// Cuts `text`. Text of nothing but white space gives no chunk, except by chars.
 ///
 /// Errors: 22023 for [`ChunkBy::Tokens`] without a tokenizer; whatever the tokenizer fails with.
-pub fn chunk_text<'a>(text: &'a str, options: &ChunkOptions, tokenize: Option<Tokenize<'_>>) -> Result<Vec<Chunk<'a>>> {
+pub fn chunk_text<'a>(text: &'a str, options: &ChunkOptions, count: Option<CountTokens<'_>>) -> Result<Vec<Chunk<'a>>> {
     let (size, overlap) = (options.chunk_size, options.overlap);
     let ranges = match options.by {
         ChunkBy::Chars => char_windows(text, size, overlap),
         ChunkBy::Tokens => {
-            let tokenize = tokenize
+            let count = count
                 .ok_or_else(|| Error::invalid_argument("chunking by tokens needs a tokenizer").hint("Name one by model =>."))?;
-            token_windows(text, &tokenize(text)?, size, overlap)
+            tokens::chunk_ranges(text, size, overlap, count)?
         }
         ChunkBy::Sentence => sentence::chunk_ranges(text, size, overlap),
         ChunkBy::Recursive => RecursiveSplitter::new(text, size, overlap, Separators::Plain).ranges(),
         ChunkBy::Markdown => RecursiveSplitter::new(text, size, overlap, Separators::Markdown).ranges(),
     };
+    let texts: Vec<&str> = ranges.iter().map(|range| text.get(range.clone()).unwrap_or_default()).collect();
+    let counts = count.map(|count| count(&texts)).transpose()?;
     let mut cursor = CharCursor { text, byte: 0, chars: 0 };
-    let mut chunks = Vec::with_capacity(ranges.len());
-    for range in ranges {
+    let chunk = |(i, (range, text)): (usize, (Range<usize>, &'a str))| {
         let start_char = cursor.move_to(range.start);
-        let piece = text.get(range).unwrap_or_default();
-        let token_count = tokenize.map(|t| t(piece).map(|spans| spans.len())).transpose()?;
-        let end_char = start_char + piece.chars().count();
-        chunks.push(Chunk { chunk_no: chunks.len() + 1, text: piece, start_char, end_char, token_count });
-    }
-    Ok(chunks)
+        let token_count = counts.as_ref().and_then(|counts| counts.get(i).copied());
+        Chunk { chunk_no: i + 1, text, start_char, end_char: start_char + text.chars().count(), token_count }
+    };
+    Ok(ranges.into_iter().zip(texts).enumerate().map(chunk).collect())
 }
 
 /// White space as Python's `str.strip` sees it: Unicode's, and the four ASCII separators 1C-1F.
@@ -157,30 +157,6 @@ fn byte_after(text: &str, from: usize, chars: usize) -> usize {
     rest.char_indices().nth(chars).map_or(text.len(), |(at, _)| from + at)
 }
 
-/// Windows of `size` tokens. A window reaches to the next window's first new token, so that characters which belong to no
-/// token are not lost, and is stripped of white space.
-fn token_windows(text: &str, tokens: &[Range<usize>], size: usize, overlap: usize) -> Vec<Range<usize>> {
-    let tokens: Vec<&Range<usize>> = tokens.iter().filter(|t| t.start < t.end && t.end <= text.len()).collect();
-    if tokens.is_empty() {
-        return strip(text, 0..text.len()).into_iter().collect();
-    }
-    let mut ranges = Vec::new();
-    let mut first = 0;
-    loop {
-        let after = first + size;
-        let start = if first == 0 { 0 } else { tokens.get(first).map_or(text.len(), |t| t.start) };
-        let end = tokens.get(after).map_or(text.len(), |t| t.start);
-        // A token of a byte-level vocabulary may begin inside a character: that character stays whole, on both sides.
-        let start = (0..=start).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        let end = (end..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len());
-        ranges.extend(strip(text, start..end));
-        if after >= tokens.len() {
-            return ranges;
-        }
-        first += size - overlap;
-    }
-}
-
 /// Turns byte positions into character positions without counting from the start each time.
 struct CharCursor<'a> {
     text: &'a str,
@@ -209,20 +185,10 @@ mod tests {
         chunk_text(text, &ChunkOptions::new(size, overlap, by).unwrap(), Some(&words)).unwrap()
     }
 
-    fn words(text: &str) -> Result<Vec<Range<usize>>> {
-        let mut spans = Vec::new();
-        let mut start = None;
-        for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
-            match (start, c.is_whitespace()) {
-                (None, false) => start = Some(at),
-                (Some(from), true) => {
-                    spans.push(from..at);
-                    start = None;
-                }
-                _ => {}
-            }
-        }
-        Ok(spans)
+    /// One token per word, two for words of more than six characters, one special token per text.
+    fn words(texts: &[&str]) -> Result<Vec<usize>> {
+        let tokens = |word: &str| 1 + usize::from(word.chars().count() > 6);
+        Ok(texts.iter().map(|text| 1 + text.split_whitespace().map(tokens).sum::<usize>()).collect())
     }
 
     fn texts<'a>(chunks: &[Chunk<'a>]) -> Vec<&'a str> {
@@ -237,11 +203,13 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_windows_with_counts() {
-        let chunks = cut("one two  three four five", 2, 1, ChunkBy::Tokens);
+    fn tokens_bound_chunks_of_whole_words() {
+        let chunks = cut("one two  three four five", 3, 1, ChunkBy::Tokens);
         assert_eq!(texts(&chunks), ["one two", "two  three", "three four", "four five"]);
-        assert_eq!(chunks[1].token_count, Some(2));
+        assert_eq!(chunks[1].token_count, Some(3));
         assert_eq!((chunks[1].start_char, chunks[1].end_char), (4, 14));
+        let error = chunk_text("a b", &ChunkOptions::new(1, 0, ChunkBy::Tokens).unwrap(), Some(&words)).unwrap_err();
+        assert_eq!(error.sqlstate(), "22023");
     }
 
     #[test]
@@ -275,6 +243,9 @@ mod tests {
             let chars: Vec<char> = text.chars().collect();
             for by in [ChunkBy::Chars, ChunkBy::Tokens, ChunkBy::Sentence, ChunkBy::Recursive, ChunkBy::Markdown] {
                 for (size, overlap) in [(1, 0), (2, 1), (7, 3), (40, 10), (200, 0), (200, 199)] {
+                    if by == ChunkBy::Tokens && size == 1 {
+                        continue; // The special token leaves no room.
+                    }
                     let chunks = cut(&text, size, overlap, by);
                     let mut covered = vec![false; chars.len()];
                     for (i, chunk) in chunks.iter().enumerate() {

@@ -4,3 +4,4 @@ pub mod chunk;
 pub mod minhash;
 mod recursive;
 pub mod sentence;
+mod tokens;

@@ -1,0 +1,106 @@
+//! `chunk_text`: a text in pieces that a model can take.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
+use squilla_core::error::{Error, Result};
+use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
+use squilla_infer::models::Models;
+use squilla_infer::registry::Task;
+use squilla_media::text::chunk::{Chunk, ChunkBy, ChunkOptions, chunk_text};
+
+/// `chunk_text`: text to setof (chunk_no, text, start_char, end_char, token_count).
+/// Errors: 22023 sizes that make no sense, an unknown way to cut. Runs no model; a model named lends its tokenizer.
+pub static CHUNK_TEXT: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/text/chunk_text.sql"), Kernel::Expand(expand)).with_check(check);
+
+/// Rows of one batch.
+const BATCH_ROWS: usize = 1024;
+
+/// The overlap when none is given, unless a tenth of the chunk is less.
+const OVERLAP: i64 = 100;
+
+fn check(call: &Call) -> Result<()> {
+    call.option_text("by")?.map(ChunkBy::parse).transpose()?;
+    if call.arg("chunk_size")?.constant && call.arg("overlap")?.constant {
+        options(call)?;
+    }
+    Ok(())
+}
+
+fn options(call: &Call) -> Result<ChunkOptions> {
+    let size = call.int("chunk_size", 0)?.unwrap_or(1000);
+    let overlap = call.int("overlap", 0)?.unwrap_or_else(|| OVERLAP.min(size / 10));
+    ChunkOptions::new(size, overlap, ChunkBy::parse(call.option_text("by")?.unwrap_or("recursive"))?)
+}
+
+fn expand(call: Arc<Call>) -> Result<Expansion> {
+    let options = options(&call)?;
+    let Some(text) = call.text("text", 0)? else { return Ok(Box::new(std::iter::empty())) };
+    let default = || (options.by == ChunkBy::Tokens).then(|| (call.env.default_models)(Task::EmbedText.name())).flatten();
+    let model = call.option_text("model")?.map(str::to_owned).or_else(default);
+    let chunks = match model {
+        None => chunk_text(text, &options, None)?,
+        Some(name) => {
+            let models = call.env.models::<Models>()?;
+            let model = models.resolve(Task::EmbedText, &name)?;
+            let count = |texts: &[&str]| models.token_count(&model, texts)?.into_iter().collect();
+            chunk_text(text, &options, Some(&count))?
+        }
+    };
+    let batches: Vec<Result<RecordBatch>> = chunks.chunks(BATCH_ROWS).map(batch).collect();
+    Ok(Box::new(batches.into_iter()))
+}
+
+fn batch(chunks: &[Chunk<'_>]) -> Result<RecordBatch> {
+    let ints = |get: fn(&Chunk<'_>) -> Option<usize>| -> ArrayRef {
+        Arc::new(Int32Array::from_iter(chunks.iter().map(|c| get(c).and_then(|n| i32::try_from(n).ok()))))
+    };
+    let columns = [
+        ("chunk_no", ints(|c| Some(c.chunk_no))),
+        ("text", Arc::new(StringArray::from_iter_values(chunks.iter().map(|c| c.text))) as ArrayRef),
+        ("start_char", ints(|c| Some(c.start_char))),
+        ("end_char", ints(|c| Some(c.end_char))),
+        ("token_count", ints(|c| c.token_count)),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).map_err(|e| Error::internal(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{call, columns_match, constant_text, int, null, texts};
+    use arrow::array::AsArray;
+
+    #[test]
+    fn chunks_come_as_rows_of_the_declared_columns() {
+        let text = "first paragraph here\n\nsecond paragraph here";
+        let args = vec![texts(&[Some(text)]), int(25), int(0), constant_text("recursive"), null()];
+        let rows: Vec<RecordBatch> = expand(call(&CHUNK_TEXT, args, 1)).unwrap().collect::<Result<_>>().unwrap();
+        columns_match(&CHUNK_TEXT, &rows[0]);
+        let chunks: Vec<&str> = rows[0].column(1).as_string::<i32>().iter().flatten().collect();
+        assert_eq!(chunks, ["first paragraph here", "second paragraph here"]);
+        assert_eq!(rows[0].column(2).as_ref(), &Int32Array::from(vec![0, 22]));
+        assert_eq!(rows[0].column(4).null_count(), 2);
+    }
+
+    #[test]
+    fn long_texts_come_in_several_batches() {
+        let text = "word ".repeat(5000);
+        let args = vec![texts(&[Some(&text)]), int(5), int(0), constant_text("recursive"), null()];
+        let rows: Vec<RecordBatch> = expand(call(&CHUNK_TEXT, args, 1)).unwrap().collect::<Result<_>>().unwrap();
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 5000);
+        assert!(rows.iter().all(|r| r.num_rows() <= 1024));
+    }
+
+    #[test]
+    fn bad_options_are_plan_errors() {
+        for (size, overlap, by) in [(0, 0, "chars"), (10, 10, "chars"), (10, 1, "words")] {
+            let args = vec![texts(&[]), int(size), int(overlap), constant_text(by), null()];
+            assert_eq!(check(&call(&CHUNK_TEXT, args, 0)).unwrap_err().sqlstate(), "22023");
+        }
+        let args = vec![texts(&[]), int(50), null(), constant_text("markdown"), null()];
+        check(&call(&CHUNK_TEXT, args, 0)).unwrap();
+    }
+}
