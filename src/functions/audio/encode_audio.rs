@@ -2,9 +2,12 @@
 
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
+use squilla_core::values::AudioView;
 use squilla_media::audio::encode::{WavSample, encode_wav};
+use squilla_media::audio::flac::encode_flac;
 
-/// `encode_audio`: audio to bytea, `wav` or `wav32f`. Errors: 22023 unknown format, 54000 too long.
+/// `encode_audio`: audio to bytea, `wav`, `wav32f` or `flac`. Errors: 22023 unknown format or more channels than it holds, 54000
+/// too long.
 pub static ENCODE_AUDIO: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/audio/encode_audio.sql"), Kernel::Media(kernel)).with_check(check);
 
@@ -13,20 +16,21 @@ fn check(call: &Call) -> Result<()> {
     Ok(())
 }
 
-fn format(name: &str) -> Result<WavSample> {
+fn format(name: &str) -> Result<fn(AudioView<'_>) -> Result<Vec<u8>>> {
     match name {
-        "wav" => Ok(WavSample::Pcm16),
-        "wav32f" => Ok(WavSample::Float32),
-        other => Err(Error::invalid_argument(format!("unknown audio format \"{other}\"")).hint("Use wav or wav32f.")),
+        "wav" => Ok(|audio| encode_wav(audio, WavSample::Pcm16)),
+        "wav32f" => Ok(|audio| encode_wav(audio, WavSample::Float32)),
+        "flac" => Ok(encode_flac),
+        other => Err(Error::invalid_argument(format!("unknown audio format \"{other}\"")).hint("Use wav, wav32f or flac.")),
     }
 }
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    let Some(sample) = call.option_text("format")?.map(format).transpose()? else {
+    let Some(encode) = call.option_text("format")?.map(format).transpose()? else {
         return call.map_rows(|_| Ok(None::<Vec<u8>>));
     };
     call.map_rows(|row| match call.audio("data", row)? {
-        Some(audio) => encode_wav(audio.view(), sample).map(Some),
+        Some(audio) => encode(audio.view()).map(Some),
         None => Ok(None),
     })
 }

@@ -1,7 +1,7 @@
 //! Samples to bytes of a WAV file.
 //!
 //! In: interleaved floats. Out: a RIFF file with 16-bit PCM, or 32-bit float samples. Invariant: what is written is read
-//! back with the same frames, rate and channels. Deliberately absent: lossy codecs; FLAC is written by no crate at hand.
+//! back with the same frames, rate and channels. Deliberately absent: FLAC (`flac.rs`) and lossy codecs.
 
 use squilla_core::error::{Error, Result};
 use squilla_core::values::AudioView;
@@ -66,7 +66,7 @@ pub fn encode_wav(audio: AudioView<'_>, sample: WavSample) -> Result<Vec<u8>> {
 }
 
 /// The inverse of dividing by 32768, rounded to nearest and clipped, so that 16-bit input comes back bit for bit.
-fn to_i16(value: f32) -> i16 {
+pub fn to_i16(value: f32) -> i16 {
     (value * 32_768.0).round_ties_even().clamp(-32_768.0, 32_767.0) as i16
 }
 

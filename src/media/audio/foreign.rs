@@ -249,7 +249,8 @@ impl Run {
         if self.job.mono {
             header.channels = 1;
         }
-        let data = self.block.iter().flat_map(|s| s.to_le_bytes()).collect();
+        let mut data = Vec::with_capacity(self.block.len() * 4);
+        self.block.iter().for_each(|sample| data.extend_from_slice(&sample.to_le_bytes()));
         self.block.clear();
         if !emit(Chunk::new(&header, data)?)? {
             self.done = true;
