@@ -72,6 +72,12 @@ def write_inputs():
     rgb.convert("L").save(OUT / "grey.tiff")
     frames2 = [Image.fromarray(scene(20, 10)) for _ in range(4)]
     frames2[0].save(OUT / "pages.tiff", save_all=True, append_images=frames2[1:])
+    # Flat backgrounds: hashes compare values that differ by rounding alone.
+    for n, boxes in enumerate([[(20, 30, 90, 60)], [(5, 5, 40, 50), (60, 80, 130, 100), (100, 20, 140, 35)], []]):
+        page = np.full((120, 150, 3), 255, np.uint8)
+        for i, (x1, y1, x2, y2) in enumerate(boxes):
+            page[y1:y2, x1:x2] = (40 * i, 90, 200 - 60 * i)
+        Image.fromarray(page).save(OUT / f"page{n}.png", optimize=True)
     # Header-only bombs: a JPEG and a PNG that claim to be huge.
     data = bytearray((OUT / "baseline.jpg").read_bytes())
     at = data.index(b"\xff\xc0")
@@ -101,7 +107,7 @@ def decode_entry(path):
 
 def hash_entries():
     cases = []
-    for name in ["baseline.jpg", "progressive.jpg", "rgb.png", "grey.jpg", "rgba.png", "palette.png", "lossy.webp", "orient1.jpg"]:
+    for name in ["baseline.jpg", "progressive.jpg", "rgb.png", "grey.jpg", "rgba.png", "palette.png", "lossy.webp", "orient1.jpg", "page0.png", "page1.png", "page2.png"]:
         im = Image.open(OUT / name)
         for size in (4, 8, 16):
             cases.append({"file": name, "size": size, "phash": str(imagehash.phash(im, size)), "dhash": str(imagehash.dhash(im, size)),

@@ -8,6 +8,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::values::ImageView;
 
 use crate::image::convert::{Mode, convert};
+use crate::image::haar::Square;
 use crate::image::resize::one_of;
 
 /// What the bits compare.
@@ -73,37 +74,46 @@ pub fn hash_u64(bits: &[bool]) -> Result<u64> {
 fn phash(grey: &Grey<'_>, size: usize) -> Vec<bool> {
     let side = size * 4;
     let small = grey.resized(side, side);
-    let cosine = |k: usize, n: usize| (std::f64::consts::PI * k as f64 * (2 * n + 1) as f64 / (2 * side) as f64).cos();
-    let basis: Vec<f64> = (0..size).flat_map(|k| (0..side).map(move |n| 2.0 * cosine(k, n))).collect();
-    // Down the columns first, as the reference does; only the frequencies that are looked at.
-    let mut columns = vec![0.0; size * side];
-    for (k, wave) in basis.chunks_exact(side).enumerate() {
-        for (row, &factor) in small.chunks_exact(side).zip(wave) {
-            for (sum, &pixel) in columns[k * side..(k + 1) * side].iter_mut().zip(row) {
-                *sum += f64::from(pixel) * factor;
-            }
+    // Down the columns first, as the reference does. Of each column only the frequencies that are looked at are kept.
+    let mut low = vec![0.0; size * side];
+    for x in 0..side {
+        let column: Vec<f64> = small.iter().skip(x).step_by(side).map(|&pixel| f64::from(pixel)).collect();
+        for (y, value) in cosine_transform(&column).into_iter().take(size).enumerate() {
+            low[y * side + x] = value;
         }
     }
-    let low: Vec<f64> = columns
-        .chunks_exact(side)
-        .flat_map(|row| basis.chunks_exact(side).map(|wave| row.iter().zip(wave).map(|(v, w)| v * w).sum()))
-        .collect();
+    let low: Vec<f64> = low.chunks_exact(side).flat_map(|row| cosine_transform(row).into_iter().take(size)).collect();
     above_median(&low)
 }
 
-/// Haar coefficients without the lowest are sums over blocks less a constant, so block sums and their median give the bits.
+/// The type II cosine transform, folded in the middle again and again: what cancels by symmetry is exactly zero then, as it is
+/// in the reference, and does not depend on rounding.
+fn cosine_transform(values: &[f64]) -> Vec<f64> {
+    let n = values.len();
+    let wave = |k: usize, i: usize| (std::f64::consts::PI * k as f64 * (2 * i + 1) as f64 / (2 * n) as f64).cos();
+    if n % 2 == 1 {
+        return (0..n).map(|k| 2.0 * values.iter().enumerate().map(|(i, v)| v * wave(k, i)).sum::<f64>()).collect();
+    }
+    let pairs = || values[..n / 2].iter().zip(values.iter().rev());
+    let sums: Vec<f64> = pairs().map(|(a, b)| a + b).collect();
+    let differences: Vec<f64> = pairs().map(|(a, b)| a - b).collect();
+    let odd = |k: usize| 2.0 * differences.iter().enumerate().map(|(i, v)| v * wave(k, i)).sum::<f64>();
+    cosine_transform(&sums).into_iter().enumerate().flat_map(|(k, even)| [even, odd(2 * k + 1)]).collect()
+}
+
+/// Haar coefficients at the size of the hash, the overall average taken out, with their median.
 fn whash(grey: &Grey<'_>, size: usize) -> Vec<bool> {
     let side = grey.width.min(grey.height).max(1).ilog2();
     let side = (1_usize << side).max(size);
-    let small = grey.resized(side, side);
-    let block = side / size;
-    let mut sums = vec![0.0; size * size];
-    for (y, row) in small.chunks_exact(side).enumerate() {
-        for (x, &pixel) in row.iter().enumerate() {
-            sums[y / block * size + x / block] += f64::from(pixel);
-        }
+    let pixels = grey.resized(side, side).iter().map(|&pixel| f64::from(pixel) / 255.0).collect();
+    let mut square = Square::new(pixels, side);
+    square.clear_average();
+    let mut level = side;
+    while level > size {
+        square.analyse(level);
+        level /= 2;
     }
-    above_median(&sums)
+    above_median(&square.corner(size))
 }
 
 fn above_median(values: &[f64]) -> Vec<bool> {

@@ -9,6 +9,7 @@ pub mod crop;
 pub mod decode;
 pub mod encode;
 pub mod exif;
+mod haar;
 pub mod hash;
 pub mod info;
 mod info_tiff;
