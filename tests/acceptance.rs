@@ -144,7 +144,9 @@ async fn audio_to_text() {
     let media = sample().display();
     let good = session.path("good.parquet");
     let statement = |files: &str, to: &str| {
-        format!("COPY (SELECT uri, transcribe(file, model => 'tiny/whisper-commands') AS text FROM read_files('{media}/audio/{files}')) TO '{to}' (FORMAT parquet)")
+        format!(
+            "COPY (SELECT uri, transcribe(file, model => 'tiny/whisper-commands') AS text FROM read_files('{media}/audio/{files}')) TO '{to}' (FORMAT parquet)"
+        )
     };
     let (_, count) = session.run(&statement("speech_*", &good)).await;
     let spoken: BTreeMap<String, String> = truth("audio").into_iter().filter(|(_, t)| !t.starts_with("broken")).collect();
@@ -253,7 +255,11 @@ async fn videos_to_objects() {
         right += usize::from(found.get(&path).is_some_and(|f| f.is_superset(&shapes)));
     }
     assert!(right * 4 >= videos * 3, "all shapes found in {right} of {videos} videos: {found:?}");
-    let objects = session.rows(&format!("SELECT count(*), count(*) FILTER (WHERE substring(object FROM 1 FOR 4) = '\\x89504e47'::bytea) FROM read_parquet('{target}')")).await;
+    let objects = session
+        .rows(&format!(
+            "SELECT count(*), count(*) FILTER (WHERE substring(object FROM 1 FOR 4) = '\\x89504e47'::bytea) FROM read_parquet('{target}')"
+        ))
+        .await;
     assert_eq!(objects[0][0], objects[0][1], "every object is a PNG");
 }
 

@@ -62,7 +62,8 @@ fn sql_prints_a_table() {
 fn sql_runs_a_file_of_statements() {
     let folder = tempfile::tempdir().unwrap();
     let script = folder.path().join("script.sql");
-    std::fs::write(&script, "CREATE TABLE t AS SELECT g AS n FROM generate_series(1, 10) g;\nSELECT sum(n) AS total FROM t;\nDROP TABLE t;\n").unwrap();
+    std::fs::write(&script, "CREATE TABLE t AS SELECT g AS n FROM generate_series(1, 10) g;\nSELECT sum(n) AS total FROM t;\nDROP TABLE t;\n")
+        .unwrap();
     let output = run(&["sql", "--format", "csv", "-f", script.to_str().unwrap()]);
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert!(out(&output).contains("total\n55\n"), "{}", out(&output));

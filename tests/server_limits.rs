@@ -94,7 +94,11 @@ fn a_reader_that_stops_reading_costs_bounded_memory() {
         let server = Server::start(&[]);
         let mut socket = log_in(server.port);
         let before = server.resident_bytes();
-        if extended { send_extended(&mut socket, WIDE) } else { send_query(&mut socket, WIDE) }
+        if extended {
+            send_extended(&mut socket, WIDE)
+        } else {
+            send_query(&mut socket, WIDE)
+        }
         let mut first = [0; 1000];
         socket.read_exact(&mut first).unwrap();
         std::thread::sleep(Duration::from_secs(4));

@@ -71,7 +71,12 @@ impl Server {
         let data = tempfile::tempdir().unwrap();
         let port = free_port();
         let log = data.path().join("server.log");
-        let child = serve(port, data.path(), arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let child = serve(port, data.path(), arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
         Server { child, port, log, _data: Some(data) }.ready()
     }
 

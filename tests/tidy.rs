@@ -112,10 +112,11 @@ fn sources_are_short_and_say_what_they_are() {
 /// Machine paths and the like do not belong into the tree. The words are put together here so that this file is clean.
 #[test]
 fn nothing_speaks_of_one_machine() {
-    let words: Vec<String> = [("/ro", "ot/"), ("/wo", "rk/"), ("/ho", "me/runner"), ("../sha", "red"), ("TODO", ": remove"), ("FIX", "ME"), ("XX", "X:")]
-        .iter()
-        .map(|(a, b)| format!("{a}{b}"))
-        .collect();
+    let words: Vec<String> =
+        [("/ro", "ot/"), ("/wo", "rk/"), ("/ho", "me/runner"), ("../sha", "red"), ("TODO", ": remove"), ("FIX", "ME"), ("XX", "X:")]
+            .iter()
+            .map(|(a, b)| format!("{a}{b}"))
+            .collect();
     let mut found = Vec::new();
     for path in tracked() {
         if path.ends_with("Cargo.lock") || path.starts_with("models") || path.starts_with("tests/golden") || path.starts_with("tests/fixtures") {
@@ -181,7 +182,11 @@ fn licences() {
         .collect();
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let out = Command::new(cargo).args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform]).current_dir(repository()).output().unwrap();
+    let out = Command::new(cargo)
+        .args(["metadata", "--format-version", "1", "--locked", "--filter-platform", &platform])
+        .current_dir(repository())
+        .output()
+        .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let mut found = Vec::new();

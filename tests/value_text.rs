@@ -186,7 +186,13 @@ fn interval_text(micros: i64, days: i32, months: i32) -> String {
     part(months % 12, "mon");
     part(days, "day");
     if micros != 0 || parts.is_empty() {
-        let sign = if micros < 0 { "-" } else if signed_before { "+" } else { "" };
+        let sign = if micros < 0 {
+            "-"
+        } else if signed_before {
+            "+"
+        } else {
+            ""
+        };
         parts.push(format!("{sign}{}", time_text(micros.abs())));
     }
     parts.join(" ")

@@ -1,0 +1,1 @@
+//! Empty: the package holds the one integration-test binary, `main.rs`.
