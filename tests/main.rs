@@ -13,6 +13,7 @@
 mod acceptance;
 mod client;
 mod command_line;
+mod protocol;
 mod server_basics;
 mod server_limits;
 mod server_process;

@@ -57,6 +57,23 @@ async fn an_unknown_database_is_refused() {
     assert_eq!(error.code().map(|c| c.code()), Some("3D000"), "{error:?}");
 }
 
+#[tokio::test]
+async fn roles_ask_for_their_passwords() {
+    let server = Server::start(&[]);
+    let client = connect(&server.config()).await.unwrap();
+    client.simple_query("CREATE ROLE alice LOGIN PASSWORD 'right'").await.unwrap();
+    let log_in =
+        |user: &str, password: &str| connect_owned(format!("host=127.0.0.1 port={} user={user} password={password} dbname=squilla", server.port));
+    assert_eq!(log_in("alice", "right").await, None);
+    assert_eq!(log_in("alice", "wrong").await.as_deref(), Some("28P01"));
+    assert!(log_in("mallory", "right").await.is_some_and(|code| code.starts_with("28")));
+}
+
+/// Nothing, or the SQLSTATE with which the login is refused.
+async fn connect_owned(config: String) -> Option<String> {
+    connect(&config).await.err().map(|e| e.code().map_or_else(|| format!("{e:?}"), |c| c.code().to_owned()))
+}
+
 #[test]
 fn a_taken_port_is_an_error_with_a_hint() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
