@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result, did_you_mean};
@@ -71,7 +73,18 @@ struct Inner {
     hub: Hub,
     engines: Engines,
     labels: Mutex<HashMap<(String, String), Arc<Vec<f32>>>>,
+    resolved: Mutex<HashMap<(Task, String), Found>>,
 }
+
+/// A model found a moment ago: packs of one query do not read its files again and again.
+struct Found {
+    at: Instant,
+    changes: u64,
+    resolved: Resolved,
+}
+
+/// How long files are taken to be what they were.
+const FOUND_FOR: Duration = Duration::from_secs(5);
 
 /// The model service of a process. Cheap to clone.
 #[derive(Clone)]
@@ -89,6 +102,7 @@ impl Models {
             hub: Hub::new(hub),
             engines: Engines::new(engines),
             labels: Mutex::default(),
+            resolved: Mutex::default(),
         }))
     }
 
@@ -110,16 +124,26 @@ impl Models {
     /// Finds a model and checks that its files fit the task. `name` is a registered or built-in name, `org/name[@rev]`,
     /// a path or a URL. Blocking: reads small files, and downloads what is missing unless downloads are switched off.
     pub fn resolve(&self, task: Task, name: &str) -> Result<Resolved> {
+        let (key, changes) = ((task, name.to_owned()), self.0.registry.changes());
+        if let Some(found) = self.0.resolved.lock().get(&key).filter(|f| f.changes == changes && f.at.elapsed() < FOUND_FOR) {
+            return Ok(found.resolved.clone());
+        }
         let (model, manifest) = self.describe(name, task)?;
         manifest.require(task, name)?;
-        Ok(Resolved {
+        let resolved = Resolved {
             name: name.to_owned(),
             task,
             digest: manifest.digest.clone(),
             dims: manifest.dims,
             manifest: Arc::new(manifest),
             model: Arc::new(model),
-        })
+        };
+        let mut all = self.0.resolved.lock();
+        if all.len() >= 256 {
+            all.clear();
+        }
+        all.insert(key, Found { at: Instant::now(), changes, resolved: resolved.clone() });
+        Ok(resolved)
     }
 
     /// What the files of a model are, whatever it is used for.
@@ -138,6 +162,17 @@ impl Models {
     pub fn pull(&self, name: &str) -> Result<PathBuf> {
         let model = self.find(name)?;
         Ok(self.0.hub.pull(name, &Source::parse(&model.source), model.file.as_deref())?.folder)
+    }
+
+    /// Finds a model for [`Models::token_count`]: any whose files hold a tokenizer. Blocking, as [`Models::resolve`].
+    pub fn resolve_tokenizer(&self, name: &str) -> Result<Resolved> {
+        let (model, manifest) = self.describe(name, Task::EmbedText)?;
+        let task = manifest.layout.tasks().first().copied().unwrap_or(Task::EmbedText);
+        if manifest.tokenizer.is_none() {
+            return Err(Error::new(Kind::ModelIncompatible, format!("model \"{name}\" has no tokenizer")));
+        }
+        let (digest, dims) = (manifest.digest.clone(), manifest.dims);
+        Ok(Resolved { name: name.to_owned(), task, digest, dims, manifest: Arc::new(manifest), model: Arc::new(model) })
     }
 
     /// Loads a model before the first row needs it.
@@ -367,7 +402,11 @@ impl Models {
         let engine = self.engine(model, Use::Speech).await?;
         let Engine::Speech { rules, .. } = engine.as_ref() else { return Err(wrong_engine()) };
         let language = options.language.as_deref().map(|code| rules.language(code)).transpose()?.flatten();
-        let calls = audios.iter().map(|samples| transcribe_one(&engine, samples, language, options));
+        // Boxed and collected: a lazy closure over borrowed samples would make this future unfit for other threads.
+        let mut calls: Vec<BoxFuture<'_, Result<Transcript>>> = Vec::with_capacity(audios.len());
+        for samples in audios {
+            calls.push(Box::pin(transcribe_one(&engine, samples, language, options)));
+        }
         let mut done = stream::iter(calls).buffered(32);
         let mut out = Vec::with_capacity(audios.len());
         while let Some(transcript) = done.next().await {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -151,6 +152,7 @@ const BUILT_IN: [(&str, &str, Option<&str>, Task); 6] = [
 #[derive(Debug, Default)]
 pub struct Registry {
     models: RwLock<BTreeMap<String, RegisteredModel>>,
+    changes: AtomicU64,
 }
 
 impl Registry {
@@ -162,14 +164,21 @@ impl Registry {
             return Err(Error::new(Kind::DuplicateObject, format!("model \"{}\" already exists", model.name)));
         }
         models.insert(model.name.clone(), model);
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(())
     }
 
     /// Removes a model; fails when it is not registered.
     pub fn remove(&self, name: &str) -> Result<RegisteredModel> {
+        self.changes.fetch_add(1, Ordering::Release);
         self.models.write().remove(name).ok_or_else(|| {
             Error::new(Kind::ModelUnknown, format!("model \"{name}\" does not exist"))
         })
+    }
+
+    /// A number that is another one after every change.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The registered models by name, then the built-in ones that no registered name hides.

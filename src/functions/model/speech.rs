@@ -1,0 +1,99 @@
+//! What `transcribe` and `transcribe_segments` share: samples from any overload, and the transcripts of a pack of rows.
+//!
+//! In: a call whose overload takes `audio audio`, `data bytea` or `data file`. Out: one transcript a row.
+//! Invariants: recordings are decoded on blocking threads, a few ahead of the model; a recording that cannot be decoded
+//! fails its row only. Deliberately absent: windows and packs (the model service's).
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+use squilla_core::error::{Error, Result};
+use squilla_core::kernel::Call;
+use squilla_core::values::Audio;
+use squilla_infer::registry::Task;
+use squilla_infer::speech::{SpeechOptions, Transcript};
+use squilla_infer::whisper::SpeechTask;
+use squilla_media::audio::decode::DecodeOptions;
+use squilla_media::audio::resample::{mix_to_mono, resample_audio};
+
+use super::service::{check_model, model};
+use crate::audio::source::{decode, payload};
+
+/// Hertz that speech models take.
+const RATE: u32 = 16_000;
+
+/// Recordings in memory at one time.
+const RECORDINGS: usize = 4;
+
+pub(super) fn check(call: &Call) -> Result<()> {
+    options(call, false)?;
+    check_model(call, Task::Transcribe)
+}
+
+fn options(call: &Call, timestamps: bool) -> Result<SpeechOptions> {
+    let task = match call.option_text("task")? {
+        None | Some("transcribe") => SpeechTask::Transcribe,
+        Some("translate") => SpeechTask::Translate,
+        Some(other) => {
+            let error = Error::invalid_argument(format!("unknown task \"{other}\""));
+            return Err(error.hint("Tasks are transcribe and translate."));
+        }
+    };
+    let language = call.option_text("language")?.map(str::to_owned);
+    Ok(SpeechOptions { language, task, timestamps })
+}
+
+/// The transcript of each row's recording.
+pub(super) async fn transcripts(call: &Arc<Call>, timestamps: bool) -> Result<Vec<Result<Option<Transcript>>>> {
+    let (models, resolved) = model(call, Task::Transcribe)?;
+    let options = options(call, timestamps)?;
+    let (models, resolved, options) = (&models, &resolved, &options);
+    let rows = (0..call.rows).map(|row| async move {
+        call.env.cancel.check()?;
+        let Some(samples) = blocking(Arc::clone(call), row).await? else { return Ok(None) };
+        let mut transcripts = models.transcribe(resolved, &[&samples], options).await?;
+        transcripts.pop().unwrap_or_else(|| Err(Error::internal("a recording has no transcript"))).map(Some)
+    });
+    let mut rows = stream::iter(rows).buffered(RECORDINGS);
+    let mut out = Vec::with_capacity(call.rows);
+    while let Some(row) = rows.next().await {
+        out.push(row);
+    }
+    Ok(out)
+}
+
+/// Decodes on a blocking thread where there is a runtime, else here.
+async fn blocking(call: Arc<Call>, row: usize) -> Result<Option<Vec<f32>>> {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime
+            .spawn_blocking(move || samples(&call, row))
+            .await
+            .map_err(|e| Error::internal(format!("decoding a recording failed: {e}")))?,
+        Err(_) => samples(&call, row),
+    }
+}
+
+/// 16 kHz, one channel.
+fn samples(call: &Call, row: usize) -> Result<Option<Vec<f32>>> {
+    if call.find("audio")?.is_some() {
+        return call.audio("audio", row)?.map(speech_samples).transpose();
+    }
+    let Some(payload) = payload(call, row)? else { return Ok(None) };
+    decode(call, &payload, &DecodeOptions::speech()).map(|audio| Some(audio.samples))
+}
+
+fn speech_samples(audio: Audio) -> Result<Vec<f32>> {
+    let Audio { samples, sample_rate, channels } = audio;
+    let mono = if channels <= 1 {
+        samples
+    } else {
+        let mut mono = Vec::with_capacity(samples.len() / usize::from(channels));
+        mix_to_mono(&samples, channels, &mut mono);
+        mono
+    };
+    if sample_rate == RATE {
+        return Ok(mono);
+    }
+    let audio = Audio { samples: mono, sample_rate, channels: 1 };
+    resample_audio(audio.view(), RATE).map(|audio| audio.samples)
+}
