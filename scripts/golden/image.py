@@ -1,7 +1,7 @@
 """Makes tests/golden/image: small inputs and what the reference libraries make of them.
 
-Run: python3 -m venv V && V/bin/pip install pillow imagehash numpy torch torchvision && V/bin/python scripts/golden/image.py
-torch and torchvision may be missing; then the resize section of an existing golden.json is kept.
+Run: python3 -m venv V && V/bin/pip install "pillow<13" imagehash numpy torch torchvision && V/bin/python scripts/golden/image.py
+Pillow 13 resizes some pictures vertically first, which moves values by one; torch and torchvision may be missing, then the resize section of an existing golden.json is kept.
 """
 import io, json, hashlib, pathlib, struct, zlib
 import numpy as np, imagehash

@@ -203,6 +203,14 @@ fn a_folder_of_images() {
             }
         };
         let info = image_info(&bytes).map_or_else(|e| format!("error {e}"), |i| format!("{} {} {:?}", i.mode, i.bits, i.frames));
-        println!("{name}\t{line}\t{info}\t{} ms", start.elapsed().as_millis());
+        let hashes: Vec<String> = decode(&bytes, "L").map_or(vec![], |grey| {
+            ["phash", "dhash", "ahash", "whash"].map(|m| format!("{:016x}", hash_of(&grey, m))).to_vec()
+        });
+        println!("{name}\t{line}\t{info}\t{} ms\t{}", start.elapsed().as_millis(), hashes.join(" "));
     }
+}
+
+fn hash_of(image: &Image, method: &str) -> u64 {
+    use crate::image::hash::{Method, hash_u64, image_hash};
+    hash_u64(&image_hash(&image.view(), Method::parse(method).unwrap(), 8).unwrap()).unwrap()
 }

@@ -1,7 +1,8 @@
 //! Hashes of what an image looks like.
 //!
 //! In: an image, a method and a size. Out: `size * size` bits, row by row. Invariant: the bits equal those of the Python
-//! library imagehash on the same pixels, hence a resizer of its own that rounds as Pillow's does. Deliberately absent: colour
+//! library imagehash on the same pixels, hence a resizer of its own that rounds as Pillow does (up to version 12: later ones
+//! resize some pictures vertically first, and the last bit of a value may differ). Deliberately absent: colour
 //! hashes, and any index over hashes.
 
 use squilla_core::error::{Error, Result};
