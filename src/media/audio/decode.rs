@@ -115,7 +115,12 @@ pub fn stream_audio(
     if let Some(audio) = NativeAudio::open(payload, first)? {
         return stream_native(audio, options, limits, deadline, sink);
     }
-    let job = FfmpegAudio { start_s: options.start_s, duration_s: options.duration_s, mono: options.mono };
+    let job = FfmpegAudio {
+        start_s: options.start_s,
+        duration_s: options.duration_s,
+        mono: options.mono,
+        seconds_max: limits.audio_seconds_max,
+    };
     let mut pipe: Option<Pipe> = None;
     pool::run(&job, payload, first, &mut |chunk| {
         let header: BlockHeader = chunk.header()?;
@@ -143,7 +148,7 @@ fn stream_native(
     let from = (options.start_s * f64::from(rate)).round() as u64;
     if let Some(frames) = audio.frames() {
         let frames = frames.saturating_sub(from).min(pipe.frames_left);
-        check_seconds(frames, rate, limits)?;
+        check_seconds(frames as f64 / f64::from(rate), limits.audio_seconds_max)?;
     }
     guarded(|| {
         audio.start_at(from);
@@ -190,7 +195,6 @@ struct Pipe {
     frames_left: u64,
     /// Input frames so far.
     frames: u64,
-    frames_max: u64,
     seconds_max: u64,
     out: Vec<f32>,
     stopped: bool,
@@ -210,7 +214,6 @@ impl Pipe {
             rate_in: rate,
             frames_left,
             frames: 0,
-            frames_max: limits.audio_seconds_max.saturating_mul(rate.into()),
             seconds_max: limits.audio_seconds_max,
             out: Vec::new(),
             stopped: false,
@@ -222,9 +225,7 @@ impl Pipe {
         let frames = ((samples.len() / width) as u64).min(self.frames_left);
         self.frames += frames;
         self.frames_left -= frames;
-        if self.frames > self.frames_max {
-            return Err(too_long(self.frames, self.rate_in, self.seconds_max));
-        }
+        check_seconds(self.frames as f64 / f64::from(self.rate_in), self.seconds_max)?;
         self.out.clear();
         self.resampler.push(samples.get(..frames as usize * width).unwrap_or_default(), &mut self.out)?;
         if !self.out.is_empty() && !sink(self.format, &self.out)? {
@@ -245,16 +246,13 @@ impl Pipe {
     }
 }
 
-fn check_seconds(frames: u64, rate: u32, limits: &Limits) -> Result<()> {
-    if frames > limits.audio_seconds_max.saturating_mul(rate.into()) {
-        return Err(too_long(frames, rate, limits.audio_seconds_max));
+/// Fails with 54000 when a recording is longer than the limit.
+pub fn check_seconds(seconds: f64, seconds_max: u64) -> Result<()> {
+    if seconds > seconds_max as f64 {
+        let what = format!("the recording has {seconds:.0} s or more, more than {seconds_max} s");
+        return Err(Error::limit(what, "squilla.max_audio_seconds"));
     }
     Ok(())
-}
-
-fn too_long(frames: u64, rate: u32, seconds_max: u64) -> Error {
-    let seconds = frames as f64 / f64::from(rate.max(1));
-    Error::limit(format!("the recording has {seconds:.0} s or more, more than {seconds_max} s"), "squilla.max_audio_seconds")
 }
 
 #[cfg(test)]

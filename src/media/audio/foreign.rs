@@ -10,6 +10,7 @@ use ffmpeg_next::{Error as Foreign, Packet, codec, frame, media};
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Result};
 
+use crate::audio::decode::check_seconds;
 use crate::audio::info::AudioInfo;
 use crate::audio::native::damaged;
 use crate::audio::resample::{CHANNELS_MAX, RATE_MAX, mix_to_mono};
@@ -38,6 +39,8 @@ pub struct FfmpegAudio {
     pub duration_s: Option<f64>,
     /// Mix all channels to one.
     pub mono: bool,
+    /// Seconds to decode at most; a header that promises more is refused.
+    pub seconds_max: u64,
 }
 
 /// What a block of samples is.
@@ -119,6 +122,8 @@ impl Job for FfmpegAudio {
     fn run(self, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
         let mut input = ffmpeg::open(payload)?;
         let track = Track::find(&input)?;
+        let promised = track.duration_s.or_else(|| ffmpeg::duration_s(&input)).unwrap_or(0.0) - self.start_s;
+        check_seconds(promised.min(self.duration_s.unwrap_or(f64::INFINITY)), self.seconds_max)?;
         let mut sought = false;
         if self.start_s > 10.0 && SEEKABLE.contains(&ffmpeg::container_name(&input).as_str()) {
             let base = track.start as f64 * track.tick_s;

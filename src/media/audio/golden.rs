@@ -102,6 +102,17 @@ fn a_part_equals_the_same_part_of_the_whole() {
 }
 
 #[test]
+fn both_decoders_keep_to_the_limit_of_seconds() {
+    let limits = Limits { audio_seconds_max: 1, ..Limits::default() };
+    for name in ["tones.mp3", "tones.opus", "surround.m4a"] {
+        let payload = Payload::path(tests_folder().join("fixtures/audio").join(name));
+        let decode = |options: DecodeOptions| decode_audio(&payload, &options, &limits, &limits.deadline());
+        assert_eq!(decode(DecodeOptions::default()).unwrap_err().sqlstate(), "54000", "{name}");
+        assert!(decode(DecodeOptions { start_s: 1.0, ..DecodeOptions::default() }).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn every_cut_and_flip_is_harmless() {
     let limits = Limits { audio_seconds_max: 60, ..Limits::default() };
     let mut state = 7_u64;
