@@ -2,5 +2,16 @@
 //!
 //! Floor 4: imports core and engine. No SQL is understood here and no plan is built.
 
+pub mod backend;
+pub mod connection;
 pub mod decode;
 pub mod encode;
+pub mod frontend;
+pub mod listener;
+pub mod query;
+pub mod report;
+pub mod running;
+pub mod startup;
+pub mod stream;
+pub mod tls;
+pub mod wire;

@@ -1,0 +1,434 @@
+//! The state machine of a session: one for the simple and the extended protocol.
+//!
+//! In: messages of the client. Out: answers in the order of the messages. Invariant: after an error in an extended
+//! message everything up to the next Sync is ignored; every Query and every Sync is answered by exactly one
+//! ReadyForQuery; a result is never held in memory. Deliberately absent: how rows are encoded (stream), SQL (engine).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
+use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
+use pgwire::messages::startup::ParameterStatus;
+use squilla_core::error::{Error, Kind, Result};
+use squilla_core::types::SqlType;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{Backend, Described, Started, Status};
+use crate::encode::{OutputColumn, RowEncoder};
+use crate::frontend::{Bind, Frontend, Target};
+use crate::report::{self, Severity};
+use crate::running::{Running, Stop};
+use crate::stream::Source;
+use crate::wire::{Broken, Wire};
+
+/// Prepared statements and portals one session may hold.
+const NAMES_MAX: usize = 100_000;
+
+/// A statement prepared by Parse. None is the empty query.
+type Prepared = Option<Arc<Described>>;
+
+/// A portal made by Bind.
+struct Portal {
+    statement: Prepared,
+    parameters: Vec<arrow::array::ArrayRef>,
+    columns: Vec<OutputColumn>,
+    state: PortalState,
+}
+
+enum PortalState {
+    Ready,
+    Open { source: Source, tag: String },
+    /// Rows have been; another Execute gives none.
+    Ended { tag: Option<String> },
+}
+
+/// One session.
+pub struct Conversation {
+    wire: Wire,
+    backend: Backend,
+    statements: HashMap<String, Prepared>,
+    portals: HashMap<String, Portal>,
+    skipping: bool,
+    last_status: Status,
+}
+
+/// How a message ended, when not well.
+type Done = std::result::Result<(), Stop>;
+
+impl Conversation {
+    /// A session on a socket; everything up to the first ReadyForQuery has been written to the buffer.
+    pub fn new(wire: Wire, backend: Backend) -> Self {
+        Self { wire, backend, statements: HashMap::new(), portals: HashMap::new(), skipping: false, last_status: Status::Idle }
+    }
+
+    /// Talks until the client leaves or `shutdown` fires between two statements.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        if self.ready().await.is_err() {
+            return;
+        }
+        loop {
+            let idle = self.backend.idle_limit(self.last_status).await;
+            let message = tokio::select! {
+                message = self.wire.next() => message,
+                () = shutdown.cancelled() => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
+                () = self.backend.terminated() => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
+                () = sleep(idle) => Err(Broken::Fatal(idle_error(self.last_status))),
+            };
+            let done = match message {
+                Ok(Frontend::Terminate) | Err(Broken::Gone) => return,
+                Ok(message) => self.answer(message).await,
+                Err(Broken::Fatal(e)) => Err(Stop::Fatal(e)),
+                Err(Broken::Message(e, extended)) => self.failed(e, extended).await,
+            };
+            match done {
+                Ok(()) => {}
+                Err(Stop::Gone) => return,
+                Err(Stop::Fatal(e) | Stop::Failed(e)) => {
+                    self.wire.put(report::error(&e, Severity::Fatal));
+                    // The client may be gone already.
+                    let _ = tokio::time::timeout(Duration::from_secs(5), self.wire.flush()).await;
+                    self.wire.close().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, message: Frontend) -> Done {
+        if self.skipping && !matches!(message, Frontend::Sync) {
+            return Ok(());
+        }
+        let done = match message {
+            Frontend::Query(text) => return self.query(text).await,
+            Frontend::Sync => return self.sync().await,
+            Frontend::Parse { name, query, types } => self.parse(name, query, &types).await,
+            Frontend::Bind(bind) => self.bind(bind).await,
+            Frontend::Describe(target, name) => self.describe(target, &name),
+            Frontend::Execute { portal, rows_max } => self.execute(&portal, rows_max).await,
+            Frontend::Close(target, name) => {
+                match target {
+                    Target::Statement => drop(self.statements.remove(&name)),
+                    Target::Portal => drop(self.portals.remove(&name)),
+                }
+                self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
+                Ok(())
+            }
+            Frontend::Flush => return self.wire.flush().await.map_err(|_| Stop::Gone),
+            Frontend::FunctionCall => {
+                let refused = Error::unsupported("function calls by the fast-path protocol are not supported").hint("Call the function in a SELECT.");
+                return self.failed(refused, false).await;
+            }
+            Frontend::Terminate | Frontend::Password(_) => return Err(Stop::Gone),
+            // Left over from a COPY that failed.
+            Frontend::CopyData(_) | Frontend::CopyDone | Frontend::CopyFail(_) => return Ok(()),
+        };
+        match done {
+            Err(Stop::Failed(e)) => self.failed(e, true).await,
+            Ok(()) => self.wire.drain().await.map_err(|_| Stop::Gone),
+            other => other,
+        }
+    }
+
+    /// Reports an error of one statement or message.
+    async fn failed(&mut self, error: Error, extended: bool) -> Done {
+        if self.skipping {
+            return Ok(());
+        }
+        self.wire.put(report::error(&error, Severity::Error));
+        // The client learns of it now: a cancelled plan may hold the session for a moment more.
+        self.wire.flush().await.map_err(|_| Stop::Gone)?;
+        self.backend.fail().await;
+        self.portals.retain(|_, p| !matches!(p.state, PortalState::Open { .. }));
+        if extended {
+            self.skipping = true;
+            Ok(())
+        } else {
+            self.ready().await
+        }
+    }
+
+    async fn sync(&mut self) -> Done {
+        self.skipping = false;
+        if let Err(e) = self.backend.commit_implicit().await {
+            self.put_notices().await;
+            self.wire.put(report::error(&e, Severity::Error));
+            self.backend.fail().await;
+        }
+        self.ready().await
+    }
+
+    /// ReadyForQuery, with everything that goes in front of it.
+    async fn ready(&mut self) -> Done {
+        self.put_notices().await;
+        for (name, value) in self.backend.changed_parameters().await {
+            self.wire.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)));
+        }
+        let status = self.backend.status().await;
+        if status == Status::Idle {
+            // Portals live as long as their transaction.
+            self.portals.clear();
+        }
+        self.last_status = status;
+        self.wire.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status.wire())));
+        self.wire.flush().await.map_err(|_| Stop::Gone)
+    }
+
+    async fn put_notices(&mut self) {
+        for (error, severity, code) in self.backend.notices().await {
+            self.wire.put(report::notice(&error, &severity, &code));
+        }
+    }
+
+    async fn complete(&mut self, tag: String) {
+        self.put_notices().await;
+        self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
+    }
+
+    // ---- simple protocol
+
+    async fn query(&mut self, text: String) -> Done {
+        self.statements.remove("");
+        self.portals.remove("");
+        match self.statements_of(text).await {
+            Err(Stop::Failed(e)) => self.failed(e, false).await,
+            Ok(()) => self.ready().await,
+            other => other,
+        }
+    }
+
+    async fn statements_of(&mut self, text: String) -> Done {
+        self.backend.begin_statement().await;
+        let statements = self.running(self.backend.parse(text)).await?;
+        if statements.is_empty() {
+            self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+            return Ok(());
+        }
+        let several = statements.len() > 1;
+        if several {
+            self.backend.begin_implicit().await;
+        }
+        for statement in statements {
+            let described = Arc::new(self.running(self.backend.prepare(statement, Vec::new())).await?);
+            if !described.parameters.is_empty() {
+                return Err(Stop::Failed(Error::new(Kind::UndefinedParameter, "there is no parameter $1")));
+            }
+            let columns = outputs(&described, &[])?;
+            if described.fields.is_some() {
+                self.wire.put(row_description(&described, &columns));
+            }
+            let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns, state: PortalState::Ready };
+            self.advance(&mut portal, 0, true).await?;
+        }
+        if several {
+            self.backend.commit_implicit().await.map_err(Stop::Failed)?;
+        }
+        Ok(())
+    }
+
+    // ---- extended protocol
+
+    async fn parse(&mut self, name: String, text: String, types: &[u32]) -> Done {
+        if !name.is_empty() && self.statements.contains_key(&name) {
+            return Err(Stop::Failed(Error::new(Kind::DuplicatePrepared, format!("prepared statement \"{name}\" already exists"))));
+        }
+        if name.is_empty() {
+            self.statements.remove("");
+        }
+        if self.statements.len() >= NAMES_MAX {
+            return Err(Stop::Failed(too_many("prepared statements")));
+        }
+        self.backend.begin_statement().await;
+        let types = types.iter().map(|oid| crate::backend::type_of(*oid)).collect::<Result<Vec<_>>>().map_err(Stop::Failed)?;
+        let mut statements = self.running(self.backend.parse(text)).await?;
+        if statements.len() > 1 {
+            return Err(Stop::Failed(Error::new(Kind::Syntax, "cannot insert multiple commands into a prepared statement")));
+        }
+        let prepared = match statements.pop() {
+            None => None,
+            Some(statement) => Some(Arc::new(self.running(self.backend.prepare(statement, types)).await?)),
+        };
+        self.statements.insert(name, prepared);
+        self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
+        Ok(())
+    }
+
+    async fn bind(&mut self, bind: Bind) -> Done {
+        let Some(prepared) = self.statements.get(&bind.statement).cloned() else {
+            return Err(Stop::Failed(no_statement(&bind.statement)));
+        };
+        if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
+            return Err(Stop::Failed(Error::new(Kind::DuplicateCursor, format!("cursor \"{}\" already exists", bind.portal))));
+        }
+        if self.portals.len() >= NAMES_MAX {
+            return Err(Stop::Failed(too_many("portals")));
+        }
+        let wanted = prepared.as_ref().map_or(0, |p| p.parameters.len());
+        if wanted != bind.parameters.len() {
+            return Err(Stop::Failed(Error::new(
+                Kind::ProtocolViolation,
+                format!("bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}", bind.parameters.len(), bind.statement),
+            )));
+        }
+        let columns = prepared.as_ref().map_or(Ok(Vec::new()), |p| outputs(p, &bind.result_formats))?;
+        let parameters = match &prepared {
+            Some(p) if wanted > 0 => self.backend.decode(&p.parameters, &bind).await.map_err(Stop::Failed)?,
+            _ => Vec::new(),
+        };
+        self.portals.insert(bind.portal, Portal { statement: prepared, parameters, columns, state: PortalState::Ready });
+        self.wire.put(PgWireBackendMessage::BindComplete(BindComplete::new()));
+        Ok(())
+    }
+
+    fn describe(&mut self, target: Target, name: &str) -> Done {
+        let description = match target {
+            Target::Statement => {
+                let prepared = self.statements.get(name).ok_or_else(|| Stop::Failed(no_statement(name)))?;
+                let types = prepared.as_ref().map_or(Vec::new(), |p| p.parameters.iter().map(SqlType::oid).collect());
+                self.wire.put(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(types)));
+                match prepared {
+                    Some(p) if p.fields.is_some() => Some(row_description(p, &outputs(p, &[])?)),
+                    _ => None,
+                }
+            }
+            Target::Portal => {
+                let portal = self.portals.get(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+                portal.statement.as_ref().filter(|p| p.fields.is_some()).map(|p| row_description(p, &portal.columns))
+            }
+        };
+        self.wire.put(description.unwrap_or(PgWireBackendMessage::NoData(NoData::new())));
+        Ok(())
+    }
+
+    async fn execute(&mut self, name: &str, rows_max: usize) -> Done {
+        // Taken out while it runs: an error drops it with its stream.
+        let mut portal = self.portals.remove(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+        self.backend.begin_statement().await;
+        let done = self.advance(&mut portal, rows_max, false).await;
+        if done.is_ok() && self.backend.status().await == Status::Idle && self.last_status != Status::Idle {
+            self.portals.clear();
+        }
+        if done.is_ok() {
+            self.portals.insert(name.to_owned(), portal);
+        }
+        done
+    }
+
+    // ---- both
+
+    /// Runs a portal, from its start or from where it was suspended.
+    async fn advance(&mut self, portal: &mut Portal, rows_max: usize, simple: bool) -> Done {
+        let (source, tag) = match std::mem::replace(&mut portal.state, PortalState::Ended { tag: None }) {
+            PortalState::Open { source, tag } => (source, tag),
+            PortalState::Ended { tag: Some(tag) } => {
+                self.complete(format!("{tag} 0")).await;
+                portal.state = PortalState::Ended { tag: Some(tag) };
+                return Ok(());
+            }
+            PortalState::Ended { tag: None } => {
+                return Err(Stop::Failed(Error::new(Kind::NotInPrerequisiteState, "portal cannot be run a second time")));
+            }
+            PortalState::Ready => {
+                let Some(described) = portal.statement.clone() else {
+                    self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
+                    portal.state = PortalState::Ready;
+                    return Ok(());
+                };
+                let parameters = std::mem::take(&mut portal.parameters);
+                match self.running(self.backend.start(described, parameters)).await? {
+                    Started::Done(tag) => {
+                        self.complete(tag).await;
+                        return Ok(());
+                    }
+                    Started::Rows { stream, tag } => (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style().await)), tag),
+                }
+            }
+        };
+        let pumped = Running::pump(&self.backend, source, rows_max).deliver(&mut self.wire, &self.backend).await?;
+        if pumped.finished {
+            self.complete(format!("{tag} {}", pumped.rows)).await;
+            portal.state = PortalState::Ended { tag: (!simple).then_some(tag) };
+        } else {
+            self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
+            portal.state = PortalState::Open { source: pumped.source, tag };
+        }
+        Ok(())
+    }
+
+    /// Runs work of the engine while watching for cancellation, time-out and the client.
+    async fn running<T: Send + 'static>(&mut self, work: impl Future<Output = Result<T>> + Send + 'static) -> std::result::Result<T, Stop> {
+        Running::work(&self.backend, work).finish(&mut self.wire, &self.backend).await
+    }
+}
+
+async fn sleep(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn idle_error(status: Status) -> Error {
+    match status {
+        Status::Idle => Error::new(Kind::AdminShutdown, "terminating connection due to idle-session timeout"),
+        _ => Error::new(Kind::AdminShutdown, "terminating connection due to idle-in-transaction timeout"),
+    }
+}
+
+fn no_statement(name: &str) -> Error {
+    let message = if name.is_empty() { "unnamed prepared statement does not exist".to_owned() } else { format!("prepared statement \"{name}\" does not exist") };
+    Error::new(Kind::UndefinedPrepared, message)
+}
+
+fn no_portal(name: &str) -> Error {
+    Error::new(Kind::UndefinedCursor, format!("portal \"{name}\" does not exist"))
+}
+
+fn too_many(what: &str) -> Error {
+    Error::new(Kind::ConfigurationLimit, format!("too many {what} in one session")).detail(format!("A session holds at most {NAMES_MAX}."))
+}
+
+/// The columns of a result in the formats asked for: none means text, one is for all.
+fn outputs(described: &Described, formats: &[i16]) -> std::result::Result<Vec<OutputColumn>, Stop> {
+    let fields = described.fields.as_deref().unwrap_or(&[]);
+    if formats.len() > 1 && formats.len() != fields.len() {
+        let message = format!("bind message has {} result formats but query has {} columns", formats.len(), fields.len());
+        return Err(Stop::Failed(Error::new(Kind::ProtocolViolation, message)));
+    }
+    let format = |i: usize| formats.get(if formats.len() == 1 { 0 } else { i }).copied().unwrap_or(0);
+    fields
+        .iter()
+        .enumerate()
+        .map(|(i, field)| match format(i) {
+            code @ (0 | 1) => Ok(OutputColumn { ty: field.ty.clone(), binary: code == 1 }),
+            other => Err(Stop::Failed(Error::invalid_argument(format!("unsupported format code: {other}")))),
+        })
+        .collect()
+}
+
+fn row_description(described: &Described, columns: &[OutputColumn]) -> PgWireBackendMessage {
+    let fields = described.fields.as_deref().unwrap_or(&[]);
+    let fields = fields.iter().zip(columns).map(|(field, column)| {
+        // A NUL would end the name on the wire.
+        let name = field.name.replace('\0', "");
+        FieldDescription::new(name, field.table_oid as i32, field.column_number, field.ty.oid(), type_size(&field.ty), field.ty.typmod(), i16::from(column.binary))
+    });
+    PgWireBackendMessage::RowDescription(RowDescription::new(fields.collect()))
+}
+
+/// `typlen`: bytes of a fixed-size type, -1 for the others.
+fn type_size(ty: &SqlType) -> i16 {
+    match ty {
+        SqlType::Bool | SqlType::SingleChar => 1,
+        SqlType::Int2 => 2,
+        SqlType::Int4 | SqlType::Float4 | SqlType::Oid | SqlType::Reg(_) | SqlType::Date | SqlType::Void => 4,
+        SqlType::Int8 | SqlType::Float8 | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz => 8,
+        SqlType::Interval | SqlType::Uuid => 16,
+        SqlType::Name => 64,
+        SqlType::Unknown => -2,
+        _ => -1,
+    }
+}
