@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
-use squilla_media::pdf::document::{PdfInfo, pdf_info};
+use squilla_media::pdf::document::{Bounds, PdfInfo, pdf_info};
 
 use super::source::payload;
 
@@ -15,7 +15,7 @@ pub static PDF_INFO: SqlFunction = SqlFunction::new(include_str!("../../../sql-f
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     let Some(payload) = payload(&call, 0)? else { return Ok(Box::new(std::iter::empty())) };
-    let info = pdf_info(&payload, &call.env.limits, call.env.limits.deadline())?;
+    let info = pdf_info(&payload, Bounds::now(&call.env.limits, &call.env.cancel))?;
     Ok(Box::new(std::iter::once(row(info))))
 }
 

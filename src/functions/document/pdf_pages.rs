@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, Int32Array, RecordBatch, StringArray};
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
-use squilla_media::pdf::document::{Layout, PageOptions, PdfPage, pdf_pages};
+use squilla_media::pdf::document::{Bounds, Layout, PageOptions, PdfPage, pdf_pages};
 use squilla_media::pdf::page_range::PageRange;
 
 use super::source::payload;
@@ -21,8 +21,12 @@ pub static PDF_PAGES: SqlFunction =
 const BATCH_PAGES: usize = 64;
 const BATCH_BYTES: usize = 1 << 20;
 
+/// Reads the options that are constants; `pages` may differ from row to row.
 fn check(call: &Call) -> Result<()> {
     call.option_text("layout")?.map(Layout::parse).transpose()?;
+    if call.arg("pages")?.constant && call.arg("max_pages")?.constant && call.arg("layout")?.constant {
+        options(call)?;
+    }
     Ok(())
 }
 
@@ -43,8 +47,7 @@ fn expand(call: Arc<Call>) -> Result<Expansion> {
         let mut pages = Vec::new();
         let mut bytes = 0;
         let mut failed = Failed::default();
-        pdf_pages(&payload, &options, &call.env.limits, call.env.limits.deadline(), &mut |page| {
-            call.env.cancel.check()?;
+        pdf_pages(&payload, &options, Bounds::now(&call.env.limits, &call.env.cancel), &mut |page| {
             bytes += page.text.as_ref().map_or(0, String::len);
             failed.note(&page);
             pages.push(page);
@@ -127,8 +130,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_layout_is_a_plan_error() {
+    fn bad_options_are_plan_errors() {
         let args = vec![bytes(b""), null(), null(), constant_text("columns")];
+        assert_eq!(check(&call(&PDF_PAGES, args, 0)).unwrap_err().sqlstate(), "22023");
+        let args = vec![bytes(b""), constant_text("3-1"), null(), constant_text("plain")];
+        assert_eq!(check(&call(&PDF_PAGES, args, 0)).unwrap_err().sqlstate(), "22023");
+        let args = vec![bytes(b""), null(), int(-1), constant_text("plain")];
         assert_eq!(check(&call(&PDF_PAGES, args, 0)).unwrap_err().sqlstate(), "22023");
     }
 

@@ -2,17 +2,16 @@
 
 use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
-use squilla_media::pdf::document::{PageOptions, pdf_text};
+use squilla_media::pdf::document::{Bounds, PageOptions, pdf_text};
 use squilla_media::sandbox::job::Payload;
 
 /// `pdf_text`: document to text, a form feed between pages. Errors: 22P03 not a PDF or a password needed, 54000 a limit.
 pub static PDF_TEXT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/document/pdf_text.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    let limits = &call.env.limits;
     call.map_rows(|row| {
         let bytes = call.bytes("data", row)?;
-        bytes.map(|bytes| pdf_text(&Payload::borrowed(bytes), &PageOptions::default(), limits, limits.deadline())).transpose()
+        bytes.map(|bytes| pdf_text(&Payload::borrowed(bytes), &PageOptions::default(), Bounds::now(&call.env.limits, &call.env.cancel))).transpose()
     })
 }
 

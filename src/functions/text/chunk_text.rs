@@ -1,11 +1,11 @@
 //! `chunk_text`: a text in pieces that a model can take.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray};
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
-use squilla_infer::models::Models;
+use squilla_core::kernel::{Call, Env, Expansion, Kernel, SqlFunction};
+use squilla_infer::models::{Models, Resolved};
 use squilla_infer::registry::Task;
 use squilla_media::text::chunk::{Chunk, ChunkBy, ChunkOptions, chunk_text};
 
@@ -25,7 +25,34 @@ fn check(call: &Call) -> Result<()> {
     if call.arg("chunk_size")?.constant && call.arg("overlap")?.constant {
         options(call)?;
     }
+    if call.arg("model")?.constant {
+        model(call)?.map(|name| call.env.models::<Models>()?.resolve_tokenizer(&name)).transpose()?;
+    }
     Ok(())
+}
+
+/// The model that lends its tokenizer: the one named, or the default for embedding where tokens are the measure.
+fn model(call: &Call) -> Result<Option<String>> {
+    if let Some(name) = call.option_text("model")? {
+        return Ok(Some(name.to_owned()));
+    }
+    let by_tokens = call.option_text("by")?.is_some_and(|by| ChunkBy::parse(by).is_ok_and(|by| by == ChunkBy::Tokens));
+    Ok(by_tokens.then(|| (call.env.default_models)(Task::EmbedText.name())).flatten().filter(|name| !name.is_empty()))
+}
+
+/// The models of the statements at work. A call has one text, and finding a model reads files.
+static FOUND: Mutex<Vec<(Weak<Env>, Resolved)>> = Mutex::new(Vec::new());
+
+fn tokenizer(call: &Call, models: &Models, name: &str) -> Result<Resolved> {
+    let same = |(env, model): &(Weak<Env>, Resolved)| env.upgrade().is_some_and(|env| Arc::ptr_eq(&env, &call.env)) && model.name == name;
+    if let Some((_, model)) = FOUND.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|entry| same(entry)) {
+        return Ok(model.clone());
+    }
+    let model = models.resolve_tokenizer(name)?;
+    let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    found.retain(|(env, _)| env.strong_count() > 0);
+    found.push((Arc::downgrade(&call.env), model.clone()));
+    Ok(model)
 }
 
 fn options(call: &Call) -> Result<ChunkOptions> {
@@ -37,13 +64,11 @@ fn options(call: &Call) -> Result<ChunkOptions> {
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     let options = options(&call)?;
     let Some(text) = call.text("text", 0)? else { return Ok(Box::new(std::iter::empty())) };
-    let default = || (options.by == ChunkBy::Tokens).then(|| (call.env.default_models)(Task::EmbedText.name())).flatten();
-    let model = call.option_text("model")?.map(str::to_owned).or_else(default);
-    let chunks = match model {
+    let chunks = match model(&call)? {
         None => chunk_text(text, &options, None)?,
         Some(name) => {
             let models = call.env.models::<Models>()?;
-            let model = models.resolve(Task::EmbedText, &name)?;
+            let model = tokenizer(&call, &models, &name)?;
             let count = |texts: &[&str]| models.token_count(&model, texts)?.into_iter().collect();
             chunk_text(text, &options, Some(&count))?
         }

@@ -79,16 +79,8 @@ impl Job for PdfPagesJob {
 }
 
 impl PdfPagesJob {
-    fn by_pdfium(&self, library: &Pdfium, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
-        let file;
-        let document = match payload {
-            Payload::Bytes(bytes) => library.load_pdf_from_byte_slice(bytes, None),
-            _ => {
-                file = payload.file()?;
-                library.load_pdf_from_file(file.path(), None)
-            }
-        };
-        let document = match document.map_err(|e| pdfium::open_error(&e)) {
+    fn by_pdfium(&self, library: &'static Pdfium, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
+        let document = match pdfium::open(library, payload) {
             Ok(document) => document,
             // The other parser reads some damaged documents that this one refuses; its own error would say less.
             Err(error) if !is_encrypted(&error) => match fallback::Document::open(&payload.bytes()?) {
@@ -134,7 +126,8 @@ impl PdfPagesJob {
     }
 }
 
-fn page_error(page_no: u32, why: &str) -> Error {
+/// The error of one page.
+pub(super) fn page_error(page_no: u32, why: &str) -> Error {
     Error::bad_media(format!("could not read page {page_no} of the PDF document: {why}"))
 }
 
@@ -154,7 +147,8 @@ pub(super) fn chunk_page(chunk: Chunk) -> Result<PdfPage> {
     Ok(PdfPage { page_no, text, width, height, char_count, image_count, needs_ocr, error })
 }
 
-fn check_size(payload: &Payload<'_>, bytes_max: u64) -> Result<()> {
+/// 54000 for a document of more than so many bytes.
+pub(super) fn check_size(payload: &Payload<'_>, bytes_max: u64) -> Result<()> {
     let fail = |e| Error::io("could not read the document", e);
     let bytes = match payload {
         Payload::Bytes(bytes) => bytes.len() as u64,

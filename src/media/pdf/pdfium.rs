@@ -8,13 +8,14 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use pdfium_render::prelude::{
-    PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageRenderRotation, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError, PdfiumInternalError,
+    PdfDocument, PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageRenderRotation, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError, PdfiumInternalError,
 };
 use squilla_core::error::{Error, Result};
 
 use super::info::encrypted;
 use super::layout::{self, Glyph};
 use super::page::{Layout, PdfPage};
+use crate::sandbox::job::Payload;
 
 /// The library of this process; None when it does not load. Once loaded it stays, whatever the path.
 pub(super) fn library(path: Option<&Path>) -> Option<&'static Pdfium> {
@@ -29,8 +30,16 @@ pub(super) fn library(path: Option<&Path>) -> Option<&'static Pdfium> {
     LIBRARY.get()
 }
 
-/// The error of a document that does not open.
-pub(super) fn open_error(error: &PdfiumError) -> Error {
+/// Opens a document; of a file, PDFium reads what it needs. 22P03 when it is not a PDF or needs a password.
+pub(super) fn open<'a>(library: &'static Pdfium, payload: &'a Payload<'_>) -> Result<PdfDocument<'a>> {
+    let document = match payload {
+        Payload::Bytes(bytes) => library.load_pdf_from_byte_slice(bytes, None),
+        _ => library.load_pdf_from_file(payload.file()?.path(), None),
+    };
+    document.map_err(|e| open_error(&e))
+}
+
+fn open_error(error: &PdfiumError) -> Error {
     match error {
         PdfiumError::PdfiumLibraryInternalError(PdfiumInternalError::PasswordError | PdfiumInternalError::SecurityError) => encrypted(),
         PdfiumError::PdfiumLibraryInternalError(_) => Error::bad_media("not a readable PDF document"),

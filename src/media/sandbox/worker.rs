@@ -43,6 +43,7 @@ jobs! {
     crate::video::frames::VideoFrameAtJob,
     crate::pdf::job::PdfInfoJob,
     crate::pdf::job::PdfPagesJob,
+    crate::pdf::render::PdfRenderJob,
     #[cfg(test)] crate::sandbox::pool::tests::Probe,
 }
 
