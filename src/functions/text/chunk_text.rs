@@ -128,4 +128,28 @@ mod tests {
         let args = vec![texts(&[]), int(50), null(), constant_text("markdown"), null()];
         check(&call(&CHUNK_TEXT, args, 0)).unwrap();
     }
+
+    #[test]
+    fn a_model_lends_its_tokenizer() {
+        use squilla_infer::engines::EngineOptions;
+        use squilla_infer::hub::HubOptions;
+        use squilla_infer::registry::RegisteredModel;
+        let models = Models::new(HubOptions { offline: true, ..HubOptions::default() }, EngineOptions::default());
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny/clip-random").to_owned();
+        models.registry().add(RegisteredModel { name: "tiny".into(), source, ..Default::default() }, false).unwrap();
+        let text = "a photo of a red circle and a photo of a blue square";
+        let args = vec![texts(&[Some(text)]), int(8), int(0), constant_text("tokens"), constant_text("tiny")];
+        let plain = call(&CHUNK_TEXT, args, 1);
+        let env = Arc::new(Env { models: Arc::new(models), ..plain.env.as_ref().clone() });
+        let call = || Arc::new(Call { function: Arc::clone(&plain.function), signature: 0, args: plain.args.clone(), rows: 1, env: Arc::clone(&env) });
+        check(&call()).unwrap();
+        for _ in 0..2 {
+            let rows: Vec<RecordBatch> = expand(call()).unwrap().collect::<Result<_>>().unwrap();
+            let chunks: Vec<&str> = rows[0].column(1).as_string::<i32>().iter().flatten().collect();
+            assert_eq!(chunks.join(" "), text);
+            assert_eq!(chunks[0], "a photo of a red circle");
+            let counts = rows[0].column(4).as_primitive::<arrow::datatypes::Int32Type>();
+            assert!(counts.values().iter().all(|n| (3..=8).contains(n)), "{counts:?}");
+        }
+    }
 }
