@@ -5,7 +5,7 @@ CREATE FUNCTION image_height(data bytea, on_error text DEFAULT NULL)
 RETURNS integer LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'image_height';
 
 CREATE FUNCTION image_height(file file, on_error text DEFAULT NULL)
-RETURNS integer LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'image_height';
+RETURNS integer LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'image_height';
 
 COMMENT ON FUNCTION image_height IS 'Pixels of an image from top to bottom, upright, as decode_image gives it.
 Of bytes and files only the header is read.

@@ -5,7 +5,7 @@ CREATE FUNCTION image_width(data bytea, on_error text DEFAULT NULL)
 RETURNS integer LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'image_width';
 
 CREATE FUNCTION image_width(file file, on_error text DEFAULT NULL)
-RETURNS integer LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'image_width';
+RETURNS integer LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'image_width';
 
 COMMENT ON FUNCTION image_width IS 'Pixels of an image from left to right, upright, as decode_image gives it.
 Of bytes and files only the header is read.

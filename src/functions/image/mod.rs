@@ -12,6 +12,8 @@ mod image_hash;
 mod image_height;
 mod image_info;
 mod image_mode;
+mod image_stats;
+mod image_tiles;
 mod image_to_tensor;
 mod image_width;
 mod normalize_image;
@@ -39,6 +41,8 @@ pub static FUNCTIONS: &[&SqlFunction] = &[
     &image_height::IMAGE_HEIGHT,
     &image_info::IMAGE_INFO,
     &image_mode::IMAGE_MODE,
+    &image_stats::IMAGE_STATS,
+    &image_tiles::IMAGE_TILES,
     &image_to_tensor::IMAGE_TO_TENSOR,
     &image_width::IMAGE_WIDTH,
     &normalize_image::NORMALIZE_IMAGE,

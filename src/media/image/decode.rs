@@ -64,7 +64,14 @@ pub fn decoded_bytes(bytes: &[u8], mode: Option<Mode>) -> Result<u64> {
     let decoded = if info.channels == 4 { 4 } else { native.pixel_bytes() as u64 };
     // A conversion and a turn each hold two copies at one time, but not three.
     let second = wanted != native || info.exif_orientation > 1 || info.mode == "CMYK";
-    Ok(pixels * (decoded.max(wanted.pixel_bytes() as u64) + if second { wanted.pixel_bytes() as u64 } else { 0 }))
+    let second = if second { wanted.pixel_bytes() as u64 } else { 0 };
+    Ok(pixels * (decoded.max(wanted.pixel_bytes() as u64) + second) + coefficient_bytes(&info))
+}
+
+/// Bytes that the decoder of a progressive JPEG keeps beside the pixels, whatever the scale; not counting that colours may be
+/// stored at half the size.
+pub fn coefficient_bytes(info: &ImageInfo) -> u64 {
+    if info.progressive { u64::from(info.width) * u64::from(info.height) * u64::from(info.channels) * 2 } else { 0 }
 }
 
 /// The mode an image has when none is asked for.

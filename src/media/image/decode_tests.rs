@@ -163,6 +163,7 @@ fn a_scaled_decode_is_no_smaller_than_asked() {
 fn memory_is_told_from_the_header() {
     assert_eq!(decoded_bytes(&input("baseline.jpg"), Some(Mode::RGB)).unwrap(), 97 * 61 * 3);
     assert_eq!(decoded_bytes(&input("baseline.jpg"), Some(Mode::L)).unwrap(), 97 * 61 * 4);
+    assert_eq!(decoded_bytes(&input("progressive.jpg"), Some(Mode::RGB)).unwrap(), 97 * 61 * 9);
     assert_eq!(decoded_bytes(&input("bomb.png"), None).unwrap(), 60_000 * 60_000);
 }
 

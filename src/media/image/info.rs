@@ -75,6 +75,8 @@ pub struct ImageInfo {
     pub exif_orientation: u8,
     /// Pictures in the file; none when that takes more of the file than was given.
     pub frames: Option<u32>,
+    /// A JPEG in several scans: its decoder keeps every coefficient, 2 bytes a sample.
+    pub progressive: bool,
 }
 
 /// The outcome of looking at a prefix.
@@ -245,6 +247,7 @@ fn jpeg(bytes: &[u8]) -> Result<ImageInfo, Miss> {
                     bits,
                     exif_orientation: orientation,
                     frames: Some(1),
+                    progressive: matches!(marker, 0xc2 | 0xc6 | 0xca | 0xce),
                 });
             }
             0xe1 if !seen_exif => {
@@ -296,6 +299,7 @@ fn png(bytes: &[u8]) -> Result<ImageInfo, Miss> {
         bits,
         exif_orientation: orientation,
         frames: Some(frames),
+        progressive: false,
     })
 }
 
@@ -347,6 +351,7 @@ fn webp(bytes: &[u8], whole: bool) -> Result<ImageInfo, Miss> {
         bits: 8,
         exif_orientation: orientation,
         frames,
+        progressive: false,
     })
 }
 
@@ -418,6 +423,7 @@ fn gif(bytes: &[u8], whole: bool) -> Result<ImageInfo, Miss> {
         bits: (flags & 7) + 1,
         exif_orientation: 1,
         frames: whole.then_some(frames),
+        progressive: false,
     })
 }
 
@@ -456,6 +462,7 @@ fn bmp(bytes: &[u8]) -> Result<ImageInfo, Miss> {
         bits: bits.min(8),
         exif_orientation: 1,
         frames: Some(1),
+        progressive: false,
     })
 }
 

@@ -60,6 +60,7 @@ pub(crate) fn tiff(bytes: &[u8]) -> Result<ImageInfo, Miss> {
         bits,
         exif_orientation: orientation,
         frames: pages(&tiff, ifd),
+        progressive: false,
     })
 }
 

@@ -17,4 +17,5 @@ pub mod normalize;
 pub mod orient;
 pub mod pad;
 pub mod resize;
+pub mod stats;
 pub mod thumbnail;

@@ -8,7 +8,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::limits::Limits;
 use squilla_core::values::ImageView;
 
-use crate::image::decode::{decode_at_least, native_mode};
+use crate::image::decode::{coefficient_bytes, decode_at_least, native_mode};
 use crate::image::encode::encode_image;
 use crate::image::info::{Format, ImageInfo, image_info};
 use crate::image::resize::{Filter, Fit, resize_image, target_size};
@@ -37,7 +37,7 @@ pub fn thumbnail_bytes(info: &ImageInfo, size: u32) -> u64 {
     let (w, h) = least(info, size);
     // A scaled decode is less than twice as wide and high as the least that was asked for.
     let decoded = if info.format == Format::Jpeg { pixels.min(4 * u64::from(w) * u64::from(h)) } else { pixels };
-    decoded * 2 * native_mode(info).pixel_bytes().max(4) as u64
+    decoded * 2 * native_mode(info).pixel_bytes().max(4) as u64 + coefficient_bytes(info)
 }
 
 /// A thumbnail of pixels.

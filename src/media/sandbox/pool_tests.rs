@@ -198,3 +198,22 @@ fn in_process_without_configuration() {
     let error = super::run(&Probe::Panic, &Payload::borrowed(b""), deadline(1_000), &mut |_| Ok(true)).unwrap_err();
     assert_eq!(error.kind, Kind::BadMedia);
 }
+
+/// What the process boundary costs, by hand: `cargo test -p squilla-media what_a_child_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times"]
+fn what_a_child_costs() {
+    let sandbox = sandbox(1);
+    let time = |what: &str, times: u32, f: &mut dyn FnMut()| {
+        let start = std::time::Instant::now();
+        (0..times).for_each(|_| f());
+        println!("{what}: {:.3} ms", start.elapsed().as_secs_f64() * 1e3 / f64::from(times));
+    };
+    time("first job, with the start of the child", 1, &mut || drop(echo(&sandbox, &Payload::borrowed(b"x")).unwrap()));
+    time("one job in a child that waits", 200, &mut || drop(echo(&sandbox, &Payload::borrowed(b"x")).unwrap()));
+    let frame = 640 * 640 * 3;
+    let cancel = CancelFlag::default();
+    time("500 frames of 640x640 RGB", 1, &mut || {
+        sandbox.run(&Probe::Count(500, frame), &Payload::borrowed(b""), deadline(60_000), &cancel, &mut |_| Ok(true)).unwrap();
+    });
+}
