@@ -102,7 +102,8 @@ fn batch(mut pages: Vec<PdfPage>) -> Result<RecordBatch> {
     ];
     let text: ArrayRef = Arc::new(StringArray::from_iter(pages.iter_mut().map(|p| p.text.take())));
     columns.insert(1, ("text", text));
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true))).map_err(|e| Error::internal(e.to_string()))
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .map_err(|e| Error::internal(e.to_string()))
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use super::fetch::rows;
 
 /// `file_content`: file or URI to bytea. Errors: 58P01 no such file, 54000 above max_bytes, SQ006 changed, 58030 I/O.
-pub static FILE_CONTENT: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/file/file_content.sql"), Kernel::Fetch(file_content));
+pub static FILE_CONTENT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/file/file_content.sql"), Kernel::Fetch(file_content));
 
 /// `file_text`: file or URI to text. Errors: those of `file_content`, 22021 bytes that are not in the encoding.
 pub static FILE_TEXT: SqlFunction =
@@ -67,19 +66,25 @@ fn encoding(label: &str) -> Result<&'static Encoding> {
     let lower = label.to_ascii_lowercase().replace('_', "-");
     let name = match lower.as_str() {
         "sql-ascii" => "ascii",
-        "win1250" | "win1251" | "win1252" | "win1253" | "win1254" | "win1255" | "win1256" | "win1257" | "win1258" => &lower.replace("win", "windows-"),
+        "win1250" | "win1251" | "win1252" | "win1253" | "win1254" | "win1255" | "win1256" | "win1257" | "win1258" => {
+            &lower.replace("win", "windows-")
+        }
         "utf16" => "utf-16",
         other => other,
     };
-    Encoding::for_label(name.as_bytes())
-        .ok_or_else(|| Error::invalid_argument(format!("unknown encoding \"{label}\"")).hint("Use a name such as utf8, latin1, utf-16le, windows-1252, sjis or gb18030."))
+    Encoding::for_label(name.as_bytes()).ok_or_else(|| {
+        Error::invalid_argument(format!("unknown encoding \"{label}\""))
+            .hint("Use a name such as utf8, latin1, utf-16le, windows-1252, sjis or gb18030.")
+    })
 }
 
 /// A byte order mark at the head wins over `encoding` and is left out.
 fn decode(bytes: &[u8], encoding: &'static Encoding) -> Result<String> {
     let (text, used, damaged) = encoding.decode(bytes);
     if damaged {
-        return Err(Error::new(Kind::InvalidEncoding, format!("the file is not in encoding {}", used.name())).hint("Name its encoding by encoding =>."));
+        return Err(
+            Error::new(Kind::InvalidEncoding, format!("the file is not in encoding {}", used.name())).hint("Name its encoding by encoding =>.")
+        );
     }
     if text.contains('\0') {
         return Err(Error::new(Kind::InvalidEncoding, "the file holds a NUL character, which text cannot"));

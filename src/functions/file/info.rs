@@ -74,7 +74,8 @@ fn file_etag(call: Arc<Call>) -> BoxFuture<'static, Result<Outcome>> {
 
 fn file_last_modified(call: Arc<Call>) -> BoxFuture<'static, Result<Outcome>> {
     Box::pin(async {
-        let Outcome { array, errors } = rows(call, |call, row| async move { Ok(head(call, row).await?.and_then(|file| file.last_modified_us)) }).await?;
+        let Outcome { array, errors } =
+            rows(call, |call, row| async move { Ok(head(call, row).await?.and_then(|file| file.last_modified_us)) }).await?;
         let times = TimestampMicrosecondArray::from_iter(array.as_primitive::<Int64Type>().iter()).with_timezone("UTC");
         debug_assert_eq!(times.len(), array.len());
         Ok(Outcome { array: Arc::new(times), errors })

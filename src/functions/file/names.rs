@@ -13,7 +13,8 @@ pub static FILE_NAME: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/file/file_name.sql"), Kernel::Scalar(|call| part(call, |p| Some(path::name(p)))));
 
 /// The suffix of the name.
-pub static FILE_EXT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/file/file_ext.sql"), Kernel::Scalar(|call| part(call, path::extension)));
+pub static FILE_EXT: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/file/file_ext.sql"), Kernel::Scalar(|call| part(call, path::extension)));
 
 /// What precedes the name.
 pub static FILE_DIR: SqlFunction =
@@ -40,7 +41,9 @@ mod tests {
     #[test]
     fn parts_and_references() {
         let paths = || vec![texts(&[Some("s3://b/dir/x.tar.gz"), Some("x"), None])];
-        for (function, first, second) in [(&FILE_NAME, Some("x.tar.gz"), Some("x")), (&FILE_EXT, Some("gz"), None), (&FILE_DIR, Some("s3://b/dir"), Some(""))] {
+        for (function, first, second) in
+            [(&FILE_NAME, Some("x.tar.gz"), Some("x")), (&FILE_EXT, Some("gz"), None), (&FILE_DIR, Some("s3://b/dir"), Some(""))]
+        {
             let Kernel::Scalar(kernel) = function.kernel else { panic!("another kind") };
             let out = kernel(&call(function, paths(), 3)).unwrap();
             assert_eq!(out.array.as_string::<i32>().iter().collect::<Vec<_>>(), [first, second, None]);

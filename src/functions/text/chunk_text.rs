@@ -141,7 +141,8 @@ mod tests {
         let args = vec![texts(&[Some(text)]), int(8), int(0), constant_text("tokens"), constant_text("tiny")];
         let plain = call(&CHUNK_TEXT, args, 1);
         let env = Arc::new(Env { models: Arc::new(models), ..plain.env.as_ref().clone() });
-        let call = || Arc::new(Call { function: Arc::clone(&plain.function), signature: 0, args: plain.args.clone(), rows: 1, env: Arc::clone(&env) });
+        let call =
+            || Arc::new(Call { function: Arc::clone(&plain.function), signature: 0, args: plain.args.clone(), rows: 1, env: Arc::clone(&env) });
         check(&call()).unwrap();
         for _ in 0..2 {
             let rows: Vec<RecordBatch> = expand(call()).unwrap().collect::<Result<_>>().unwrap();

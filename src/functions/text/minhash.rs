@@ -16,7 +16,8 @@ use squilla_media::text::minhash::{MinHash, bands, similarity};
 pub static MINHASH: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/text/minhash.sql"), Kernel::Media(minhash)).with_check(check);
 
 /// `minhash_bands`: a signature to setof bigint. Errors: 22023 when the bands do not divide the signature.
-pub static MINHASH_BANDS: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/text/minhash_bands.sql"), Kernel::Expand(minhash_bands));
+pub static MINHASH_BANDS: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/text/minhash_bands.sql"), Kernel::Expand(minhash_bands));
 
 /// `minhash_similarity`: two signatures to 0..1. Errors: 22023 different lengths.
 pub static MINHASH_SIMILARITY: SqlFunction =

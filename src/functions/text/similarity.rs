@@ -8,7 +8,8 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 
 /// Edits that turn one text into the other.
-pub static LEVENSHTEIN: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/text/levenshtein.sql"), Kernel::Scalar(levenshtein_kernel));
+pub static LEVENSHTEIN: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/text/levenshtein.sql"), Kernel::Scalar(levenshtein_kernel));
 
 /// The same, exact up to a bound.
 pub static LEVENSHTEIN_LESS_EQUAL: SqlFunction =
@@ -199,7 +200,9 @@ mod tests {
 
     #[test]
     fn soundex_matches_fuzzystrmatch() {
-        for (name, code) in [("Anne", "A500"), ("Andrew", "A536"), ("Margaret", "M626"), ("hello world!", "H464"), ("Ashcraft", "A226"), ("", ""), ("12", "")] {
+        for (name, code) in
+            [("Anne", "A500"), ("Andrew", "A536"), ("Margaret", "M626"), ("hello world!", "H464"), ("Ashcraft", "A226"), ("", ""), ("12", "")]
+        {
             assert_eq!(soundex(name), code, "{name}");
         }
     }

@@ -5,11 +5,7 @@
 
 /// The part before a query or fragment. Local paths and object keys may hold `?` and `#`.
 fn without_query(uri: &str) -> &str {
-    if uri.starts_with("http://") || uri.starts_with("https://") {
-        uri.split(['?', '#']).next().unwrap_or(uri)
-    } else {
-        uri
-    }
+    if uri.starts_with("http://") || uri.starts_with("https://") { uri.split(['?', '#']).next().unwrap_or(uri) } else { uri }
 }
 
 /// Where the path begins: after `scheme://host`.

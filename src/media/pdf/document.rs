@@ -79,12 +79,7 @@ pub fn pdf_info(source: &Payload<'_>, bounds: Bounds<'_>) -> Result<PdfInfo> {
 ///
 /// A page that cannot be read has `error` set and no text; the others still come. Errors: 22P03 not a PDF or encrypted with
 /// a password, 54000 a limit, 0A000 reading order without the PDFium library; those of `emit`.
-pub fn pdf_pages(
-    source: &Payload<'_>,
-    options: &PageOptions,
-    bounds: Bounds<'_>,
-    emit: &mut dyn FnMut(PdfPage) -> Result<bool>,
-) -> Result<()> {
+pub fn pdf_pages(source: &Payload<'_>, options: &PageOptions, bounds: Bounds<'_>, emit: &mut dyn FnMut(PdfPage) -> Result<bool>) -> Result<()> {
     let job = PdfPagesJob {
         pdfium: library::find(),
         pages: options.pages.clone(),
@@ -145,14 +140,7 @@ mod tests {
     use crate::sandbox::worker::run_guarded;
 
     fn pages(bytes: &[u8], pdfium: Option<std::path::PathBuf>, layout: Layout, pages: &str) -> Result<Vec<PdfPage>> {
-        let job = PdfPagesJob {
-            pdfium,
-            pages: PageRange::parse(pages)?,
-            max_pages: u32::MAX,
-            layout,
-            file_bytes_max: 1 << 20,
-            pdf_pages_max: 100,
-        };
+        let job = PdfPagesJob { pdfium, pages: PageRange::parse(pages)?, max_pages: u32::MAX, layout, file_bytes_max: 1 << 20, pdf_pages_max: 100 };
         let mut out = Vec::new();
         run_guarded("pdf_pages", serde_json::to_value(&job).unwrap(), &Payload::borrowed(bytes), &mut |chunk| {
             out.push(chunk_page(chunk)?);

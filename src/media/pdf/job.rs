@@ -69,10 +69,8 @@ impl Job for PdfPagesJob {
         check_size(payload, self.file_bytes_max)?;
         match pdfium::library(self.pdfium.as_deref()) {
             Some(library) => self.by_pdfium(library, payload, emit),
-            None if self.layout == Layout::ReadingOrder => {
-                Err(Error::unsupported("layout reading_order needs the PDFium library")
-                    .hint("Put libpdfium.so where the setting squilla.pdfium_lib points, or use layout plain."))
-            }
+            None if self.layout == Layout::ReadingOrder => Err(Error::unsupported("layout reading_order needs the PDFium library")
+                .hint("Put libpdfium.so where the setting squilla.pdfium_lib points, or use layout plain.")),
             None => self.by_fallback(payload, emit),
         }
     }

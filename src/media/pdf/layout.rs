@@ -130,11 +130,8 @@ fn columns(lines: &[Line]) -> Option<(usize, f32)> {
     let mut end = 0;
     for line in lines {
         let inner = |&(a, b): &(f32, f32)| b - a >= STRIP_MIN && a > left && b < right;
-        let next: Vec<(f32, f32)> = free
-            .iter()
-            .flat_map(|&(a, b)| [(a, b.min(line.left)), (a.max(line.right), b)])
-            .filter(|(a, b)| b - a >= STRIP_MIN)
-            .collect();
+        let next: Vec<(f32, f32)> =
+            free.iter().flat_map(|&(a, b)| [(a, b.min(line.left)), (a.max(line.right), b)]).filter(|(a, b)| b - a >= STRIP_MIN).collect();
         let open_left = next.iter().any(|&(a, _)| a <= left);
         let open_right = next.iter().any(|&(_, b)| b >= right);
         if !next.iter().any(inner) && !open_left && !open_right {

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use pdfium_render::prelude::{
-    PdfDocument, PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageRenderRotation, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError, PdfiumInternalError,
+    PdfDocument, PdfPage as Page, PdfPageObject, PdfPageObjectsCommon, PdfPageRenderRotation, PdfPageText, PdfPoints, PdfRect, Pdfium, PdfiumError,
+    PdfiumInternalError,
 };
 use squilla_core::error::{Error, Result};
 

@@ -72,9 +72,7 @@ impl ChunkOptions {
         }
         match usize::try_from(overlap) {
             Ok(overlap) if overlap < size => Ok(Self { chunk_size: size, overlap, by }),
-            _ => Err(Error::invalid_argument(format!(
-                "overlap must be at least 0 and less than chunk_size ({chunk_size}), not {overlap}"
-            ))),
+            _ => Err(Error::invalid_argument(format!("overlap must be at least 0 and less than chunk_size ({chunk_size}), not {overlap}"))),
         }
     }
 }
@@ -102,8 +100,7 @@ pub fn chunk_text<'a>(text: &'a str, options: &ChunkOptions, count: Option<Count
     let ranges = match options.by {
         ChunkBy::Chars => char_windows(text, size, overlap),
         ChunkBy::Tokens => {
-            let count = count
-                .ok_or_else(|| Error::invalid_argument("chunking by tokens needs a tokenizer").hint("Name one by model =>."))?;
+            let count = count.ok_or_else(|| Error::invalid_argument("chunking by tokens needs a tokenizer").hint("Name one by model =>."))?;
             tokens::chunk_ranges(text, size, overlap, count)?
         }
         ChunkBy::Sentence => sentence::chunk_ranges(text, size, overlap),
@@ -225,7 +222,8 @@ mod tests {
     /// Words, spaces, line ends, markdown marks and wide characters from a fixed seed.
     fn random_text(seed: u64, len: usize) -> String {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let parts = ["a", "word", "Ünï", "語", " ", " ", "\n", "\n\n", ". ", "! ", "\n# ", "```\n", "\u{1c}", "\u{a0}", "🦑", "\n---\n", "longerword"];
+        let parts =
+            ["a", "word", "Ünï", "語", " ", " ", "\n", "\n\n", ". ", "! ", "\n# ", "```\n", "\u{1c}", "\u{a0}", "🦑", "\n---\n", "longerword"];
         let mut text = String::new();
         while text.len() < len {
             state ^= state << 13;

@@ -12,8 +12,8 @@ use super::recursive::{Piece, RecursiveSplitter, Separators, merge};
 
 /// Words that end in a full stop and, in running text, seldom end a sentence; without the stop, lower case.
 const ABBREVIATIONS: [&str; 38] = [
-    "mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "e.g", "i.e", "cf", "fig", "figs", "eq", "eqs", "sec", "no", "nos",
-    "vol", "pp", "approx", "al", "gen", "col", "lt", "sgt", "rev", "hon", "inc", "ltd", "z.b", "d.h", "bzw", "ca", "nr", "abb", "vgl",
+    "mr", "mrs", "ms", "dr", "prof", "sr", "jr", "st", "vs", "e.g", "i.e", "cf", "fig", "figs", "eq", "eqs", "sec", "no", "nos", "vol", "pp",
+    "approx", "al", "gen", "col", "lt", "sgt", "rev", "hon", "inc", "ltd", "z.b", "d.h", "bzw", "ca", "nr", "abb", "vgl",
 ];
 
 /// The sentences of `text`, each with the white space that follows it; together they are the text.

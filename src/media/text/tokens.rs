@@ -18,7 +18,8 @@ use super::recursive::{Piece, merge};
 pub(super) fn chunk_ranges(text: &str, size: usize, overlap: usize, count: CountTokens<'_>) -> Result<Vec<Range<usize>>> {
     let special = count(&[""])?.first().copied().unwrap_or(0);
     let room = size.checked_sub(special).filter(|room| *room > 0);
-    let room = room.ok_or_else(|| Error::invalid_argument(format!("chunk_size must be more than the {special} special tokens of the model, not {size}")))?;
+    let room =
+        room.ok_or_else(|| Error::invalid_argument(format!("chunk_size must be more than the {special} special tokens of the model, not {size}")))?;
     let mut counter = Counter { text, special, count, known: HashMap::new() };
     let mut pieces = Vec::new();
     for piece in counter.pieces(words(text))? {
