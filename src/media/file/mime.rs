@@ -262,7 +262,7 @@ fn text(first: &[u8], name: Option<&str>) -> Option<&'static str> {
         return Some(if lower.contains("<html") { "text/html" } else { "application/xml" });
     }
     let named = by_suffix(name);
-    if named.is_none() && looks_like_json(start) {
+    if named.is_none() && is_json(start, first.len() >= SNIFF_BYTES) {
         return Some("application/json");
     }
     Some(named.unwrap_or("text/plain"))
@@ -274,14 +274,19 @@ fn latin(bytes: &[u8]) -> bool {
     !bytes.iter().any(control) && bytes.iter().filter(|b| b.is_ascii()).count() * 2 > bytes.len()
 }
 
-fn looks_like_json(start: &str) -> bool {
-    let mut chars = start.chars();
-    let opening = chars.next();
-    let next = chars.find(|c| !c.is_whitespace());
-    match opening {
-        Some('{') => matches!(next, Some('"' | '}')),
-        Some('[') => matches!(next, Some('"' | '{' | '[' | ']' | '-' | '0'..='9' | 't' | 'f' | 'n')) && start.contains(['"', ',', ']']),
-        _ => false,
+/// An object or array that ends with the text, is followed by another (one a line), or goes on past the sniffed bytes.
+fn is_json(start: &str, cut: bool) -> bool {
+    if !start.starts_with(['{', '[']) {
+        return false;
+    }
+    let mut values = serde_json::Deserializer::from_str(start).into_iter::<serde::de::IgnoredAny>();
+    match values.next() {
+        Some(Ok(_)) => {
+            let rest = start.get(values.byte_offset()..).unwrap_or_default().trim_start();
+            rest.is_empty() || rest.starts_with(['{', '['])
+        }
+        Some(Err(error)) => cut && error.is_eof(),
+        None => false,
     }
 }
 
@@ -313,6 +318,9 @@ mod tests {
             (b"{\"a\": 1}", "application/json"),
             (b"[1, 2]", "application/json"),
             (b"[note] to self", "text/plain"),
+            (b"[1] a footnote", "text/plain"),
+            (b"{\"a\": 1}\n{\"a\": 2}\n", "application/json"),
+            (b"{not json}", "text/plain"),
             (b"hello, world\n", "text/plain"),
             ("gr\u{fc}\u{df}e".as_bytes(), "text/plain"),
             (b"gr\xfc\xdfe und mehr", "text/plain"),
@@ -349,6 +357,13 @@ mod tests {
         let epub = [member("mimetype"), b"application/epub+zip".to_vec()].concat();
         assert_eq!(mime_of(&epub, None), "application/epub+zip");
         assert_eq!(mime_of(&member("notes.txt"), None), "application/zip");
+    }
+
+    #[test]
+    fn long_json_is_told_by_its_beginning() {
+        let long = format!("[{}", "{\"key\": \"value\"}, ".repeat(1000));
+        assert_eq!(mime_of(&long.as_bytes()[..SNIFF_BYTES], None), "application/json");
+        assert_eq!(mime_of(b"[1, 2,", None), "text/plain");
     }
 
     #[test]
