@@ -2,7 +2,7 @@ CREATE FUNCTION pdf_info(data bytea, on_error text DEFAULT NULL)
 RETURNS TABLE(page_count integer, title text, author text, producer text, encrypted boolean, version text, created timestamptz) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'pdf_info';
 
 CREATE FUNCTION pdf_info(data file, on_error text DEFAULT NULL)
-RETURNS TABLE(page_count integer, title text, author text, producer text, encrypted boolean, version text, created timestamptz) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'pdf_info';
+RETURNS TABLE(page_count integer, title text, author text, producer text, encrypted boolean, version text, created timestamptz) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'pdf_info';
 
 COMMENT ON FUNCTION pdf_info IS 'What a PDF document says of itself: one row, read from the cross-reference table and the trailer without any page.
 page_count is NULL when the document needs a password; empty texts are NULL.

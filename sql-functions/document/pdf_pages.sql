@@ -2,7 +2,7 @@ CREATE FUNCTION pdf_pages(data bytea, pages text DEFAULT NULL, max_pages integer
 RETURNS TABLE(page_no integer, text text, width real, height real, char_count integer, image_count integer, needs_ocr boolean) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'pdf_pages';
 
 CREATE FUNCTION pdf_pages(data file, pages text DEFAULT NULL, max_pages integer DEFAULT NULL, layout text DEFAULT 'plain', on_error text DEFAULT NULL)
-RETURNS TABLE(page_no integer, text text, width real, height real, char_count integer, image_count integer, needs_ocr boolean) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'pdf_pages';
+RETURNS TABLE(page_no integer, text text, width real, height real, char_count integer, image_count integer, needs_ocr boolean) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'pdf_pages';
 
 COMMENT ON FUNCTION pdf_pages IS 'The pages of a PDF document, one row each, as they are read.
 pages: which ones, such as 1-10,12,20-. max_pages: at most so many of them. layout: plain is the order of the file,

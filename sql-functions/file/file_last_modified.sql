@@ -1,8 +1,8 @@
 CREATE FUNCTION file_last_modified(source file, on_error text DEFAULT NULL)
-RETURNS timestamptz LANGUAGE squilla VOLATILE STRICT PARALLEL SAFE AS 'file_last_modified';
+RETURNS timestamptz LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'file_last_modified';
 
 CREATE FUNCTION file_last_modified(source text, on_error text DEFAULT NULL)
-RETURNS timestamptz LANGUAGE squilla VOLATILE STRICT PARALLEL SAFE AS 'file_last_modified';
+RETURNS timestamptz LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'file_last_modified';
 
 COMMENT ON FUNCTION file_last_modified IS 'When a file was last changed. Errors: 58P01 no such file, 42501 not allowed, 58030 the read failed.';
 
