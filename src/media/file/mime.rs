@@ -218,7 +218,7 @@ fn member_names(first: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Streams of frames without a head: MPEG audio, ADTS, MPEG transport streams.
+/// Streams of frames without a head: MPEG audio, ADTS, MPEG transport streams; and Netpbm, whose head is text.
 fn frames(first: &[u8]) -> Option<&'static str> {
     match first {
         [0xff, second, third, ..] if second & 0xe0 == 0xe0 => {
@@ -229,6 +229,7 @@ fn frames(first: &[u8]) -> Option<&'static str> {
             let valid = second & 0x06 != 0 && second & 0x18 != 0x08 && third & 0xf0 != 0xf0 && third & 0x0c != 0x0c;
             valid.then_some("audio/mpeg")
         }
+        [b'P', b'1'..=b'6', b' ' | b'\n' | b'\r' | b'\t', b'0'..=b'9' | b'#', ..] => Some("image/x-portable-anymap"),
         [0x47, ..] if first.len() > 376 && first.get(188) == Some(&0x47) && first.get(376) == Some(&0x47) => Some("video/mp2t"),
         _ => None,
     }
@@ -309,6 +310,8 @@ mod tests {
             (b"\0\0\0\x20ftypavif\0\0\0\0", "image/avif"),
             (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", "video/webm"),
             (b"%PDF-1.7\n", "application/pdf"),
+            (b"P5\n2 2\n255\nabcd", "image/x-portable-anymap"),
+            (b"P5 hello", "text/plain"),
             (b"ID3\x04\0", "audio/mpeg"),
             (b"\xff\xfb\x90\x64", "audio/mpeg"),
             (b"\xff\xf1\x50\x80", "audio/aac"),
