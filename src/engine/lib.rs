@@ -5,6 +5,9 @@
 //! DataFusion's planner and optimizer -> `plan` (our nodes and rules) -> `exec` (our operators) -> `session` (stream).
 //! Deliberately absent: sockets, the `functions` crate (kernels come in as a list) and distribution (`run::Runner`).
 
+pub mod catalog;
 pub mod error;
+pub mod exec;
 pub mod run;
 pub mod statement;
+pub mod udf;

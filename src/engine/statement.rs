@@ -11,7 +11,7 @@ use sqlparser::ast::{self, Ident, ObjectName, Query};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use squilla_core::error::Result;
 
 use crate::error::{from_parser, position};
@@ -150,10 +150,8 @@ pub struct Explain {
 /// Splits and parses `sql`. An empty text gives an empty list.
 pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
-    let mut parser = Parser::new(&dialect)
-        .with_recursion_limit(depth_max)
-        .try_with_sql(sql)
-        .map_err(|e| located(e, sql, None))?;
+    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| located(ParserError::from(e), sql, None))?;
+    let mut parser = Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(join_operators(tokens));
     let mut statements = Vec::new();
     loop {
         while parser.consume_token(&Token::SemiColon) {}
@@ -165,7 +163,8 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         match parser.peek_token_ref().token {
             Token::SemiColon | Token::EOF => {}
             _ => {
-                let e = parser.expected("end of statement", parser.peek_token()).map(|()| unreachable_parse()).unwrap_or_else(|e| e);
+                let found = parser.peek_token_ref();
+                let e = ParserError::ParserError(format!("Expected: end of statement, found: {found}"));
                 return Err(located(e, sql, Some(&parser)));
             }
         }
@@ -175,8 +174,26 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     }
 }
 
-fn unreachable_parse() -> ParserError {
-    ParserError::ParserError("syntax error".into())
+/// The tokenizer cuts pgvector's `<+>` after `<`: puts the pieces together again where nothing stands between them.
+fn join_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut tokens = tokens.into_iter().peekable();
+    while let Some(mut token) = tokens.next() {
+        if token.token == Token::Lt {
+            let mut rest = tokens.clone();
+            let joined = match (rest.next().map(|t| t.token), rest.next().map(|t| t.token)) {
+                (Some(Token::CustomBinaryOperator(op)), _) if op == "+>" => 1,
+                (Some(Token::Plus), Some(Token::Gt)) => 2,
+                _ => 0,
+            };
+            if joined > 0 {
+                (0..joined).for_each(|_| drop(tokens.next()));
+                token.token = Token::CustomBinaryOperator("<+>".into());
+            }
+        }
+        out.push(token);
+    }
+    out
 }
 
 /// Byte offset of the next token.

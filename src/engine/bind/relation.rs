@@ -1,0 +1,90 @@
+//! Set-returning calls in FROM, planned: `LATERAL f(x)` becomes an Expand leaf over one empty row.
+//!
+//! In: a lateral table function that `relations` left in FROM. Out: a plan whose call refers to the columns on its left
+//! as outer references; `plan::lateral` joins them. Everything else goes back to DataFusion.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::FieldRef;
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Query, Select, SetExpr, TableFactor};
+use squilla_core::declaration::Returns;
+use squilla_core::error::{Error, Result};
+
+use crate::error::to_datafusion;
+use crate::plan::expand::Expand;
+use crate::statement::{ident_text, name_text};
+use crate::udf::Functions;
+
+/// The planner of our set-returning functions.
+pub struct SquillaRelationPlanner {
+    /// Our functions.
+    pub functions: Arc<Functions>,
+}
+
+impl std::fmt::Debug for SquillaRelationPlanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SquillaRelationPlanner")
+    }
+}
+
+impl RelationPlanner for SquillaRelationPlanner {
+    fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
+        let original = |r| Ok(RelationPlanning::Original(Box::new(r)));
+        let TableFactor::Function { name, args, alias, .. } = &relation else { return original(relation) };
+        let name = name_text(name);
+        let Some(udf) = self.functions.udf(&name).filter(|_| self.functions.get(&name).is_some_and(|f| f.is_set_returning())) else {
+            return original(relation);
+        };
+        let mut exprs = Vec::with_capacity(args.len());
+        for arg in args {
+            let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else {
+                return Err(DataFusionError::Internal("an argument was not bound".into()));
+            };
+            exprs.push(context.sql_to_expr(expr.clone(), &DFSchema::empty())?);
+        }
+        let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(udf), exprs));
+        let declared = self.functions.get(&name).and_then(|f| f.declaration.signatures.first().map(|s| s.returns.clone()));
+        let Some(Returns::Table(columns)) = declared else {
+            return Err(DataFusionError::Internal(format!("{name} gives no rows")));
+        };
+        let renamed: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| ident_text(&c.name)).collect();
+        if renamed.len() > columns.len() {
+            let table = alias.as_ref().map(|a| ident_text(&a.name)).unwrap_or_default();
+            return Err(to_datafusion(Error::new(
+                squilla_core::error::Kind::InvalidColumnReference,
+                format!("table \"{table}\" has {} columns available but {} columns specified", columns.len(), renamed.len()),
+            )));
+        }
+        let generated: Vec<FieldRef> =
+            columns.iter().enumerate().map(|(i, (column, ty))| Arc::new(ty.field(renamed.get(i).unwrap_or(column).clone()))).collect();
+        let qualifier = TableReference::bare(alias.as_ref().map_or_else(|| name.clone(), |a| ident_text(&a.name)));
+        let empty = Arc::new(LogicalPlanBuilder::empty(true).build()?);
+        let node = Expand::try_new(empty, call, false, Some(qualifier), generated)?;
+        let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+/// `SELECT 1` as a tree, to be filled: sqlparser's structs have no Default.
+pub fn empty_query() -> Result<Box<Query>> {
+    let statement = crate::statement::parse("SELECT 1", 100)?.into_iter().next().ok_or_else(|| Error::internal("no statement"))?;
+    match &*statement.kind {
+        crate::statement::StatementKind::Sql(sql) => match &**sql {
+            ast::Statement::Query(query) => Ok(query.clone()),
+            _ => Err(Error::internal("not a query")),
+        },
+        _ => Err(Error::internal("not a query")),
+    }
+}
+
+/// The SELECT of [`empty_query`].
+pub fn empty_select() -> Result<Select> {
+    match *empty_query()?.body {
+        SetExpr::Select(select) => Ok(*select),
+        _ => Err(Error::internal("not a SELECT")),
+    }
+}

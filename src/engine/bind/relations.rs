@@ -1,0 +1,330 @@
+//! FROM items of the client: set-returning calls become lateral functions, sources become tables of this statement, and
+//! views become subqueries. Set-returning calls in a SELECT list move to FROM.
+//!
+//! Invariant: what this pass leaves in FROM is planned by DataFusion or by `relation`. Sources are collected here and
+//! resolved afterwards (listing and schema inference are asynchronous). Deliberately absent: WITH ORDINALITY.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use datafusion::common::ScalarValue;
+use sqlparser::ast::{
+    self, AccessExpr, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, Statement, TableAlias, TableFactor, TableWithJoins, UnaryOperator, Value, VisitMut, VisitorMut,
+};
+use squilla_core::declaration::Returns;
+use squilla_core::error::{Error, Kind, Result};
+
+use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
+use crate::source::tables::SourceCall;
+use crate::statement::{ident_text, name_parts};
+
+/// A source of this statement, under the name of its table.
+#[derive(Clone, Debug)]
+pub struct BoundSource {
+    /// Table name in this statement.
+    pub table: String,
+    /// The call.
+    pub call: SourceCall,
+}
+
+/// Looks up what a name in FROM is.
+pub trait Relations {
+    /// The text of the view of this name, when it is one.
+    fn view(&self, name: &[String]) -> Option<String>;
+    /// Whether the name is a source (`read_files`, ...).
+    fn is_source(&self, name: &str) -> bool;
+}
+
+/// Views may stand on views this deep.
+const VIEW_DEPTH_MAX: usize = 64;
+
+/// Binds the FROM items of `statement`; returns its sources.
+pub fn bind(statement: &mut Statement, context: &CallContext, relations: &dyn Relations, depth_max: usize) -> Result<Vec<BoundSource>> {
+    let mut ctes = HashSet::new();
+    collect_ctes(statement, &mut ctes);
+    let mut binder = Binder { context, relations, ctes, sources: Vec::new(), srfs: 0, views: 0, depth_max };
+    match statement.visit(&mut binder) {
+        ControlFlow::Continue(()) => Ok(binder.sources),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// Names of all common table expressions, which hide views.
+fn collect_ctes(statement: &mut Statement, into: &mut HashSet<String>) {
+    struct Collect<'a>(&'a mut HashSet<String>);
+    impl VisitorMut for Collect<'_> {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+            for cte in query.with.iter().flat_map(|w| &w.cte_tables) {
+                self.0.insert(ident_text(&cte.alias.name));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = statement.visit(&mut Collect(into));
+}
+
+struct Binder<'a> {
+    context: &'a CallContext<'a>,
+    relations: &'a dyn Relations,
+    ctes: HashSet<String>,
+    sources: Vec<BoundSource>,
+    srfs: usize,
+    views: usize,
+    depth_max: usize,
+}
+
+impl VisitorMut for Binder<'_> {
+    type Break = Error;
+
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
+        flow(self.select_list(select))
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
+        flow(self.factor(factor))
+    }
+}
+
+fn flow(result: Result<()>) -> ControlFlow<Error> {
+    match result {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(error),
+    }
+}
+
+fn alias(name: &str) -> TableAlias {
+    TableAlias { explicit: true, name: Ident::with_quote('"', name), columns: Vec::new(), at: None }
+}
+
+fn table(name: &str, alias: Option<TableAlias>) -> TableFactor {
+    TableFactor::Table {
+        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
+        alias,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    }
+}
+
+impl Binder<'_> {
+    fn set_returning(&self, name: &ObjectName) -> Option<String> {
+        let name = function_name(name)?;
+        self.context.functions.get(&name).filter(|f| f.is_set_returning()).map(|_| name)
+    }
+
+    fn factor(&mut self, factor: &mut TableFactor) -> Result<()> {
+        match factor {
+            TableFactor::Table { name, alias, args: Some(args), .. } => {
+                let args = std::mem::take(&mut args.args);
+                let (name, alias) = (name.clone(), alias.take());
+                *factor = self.function(name, args, alias, false)?;
+            }
+            TableFactor::Function { name, args, alias, lateral, .. } => {
+                let args = std::mem::take(args);
+                let (name, alias, lateral) = (name.clone(), alias.take(), *lateral);
+                *factor = self.function(name, args, alias, lateral)?;
+            }
+            TableFactor::Table { name, alias, args: None, .. } => {
+                let parts = name_parts(name);
+                let hidden = parts.len() == 1 && parts.first().is_some_and(|n| self.ctes.contains(n));
+                if !hidden && let Some(text) = self.relations.view(&parts) {
+                    self.views += 1;
+                    if self.views > VIEW_DEPTH_MAX * 16 {
+                        return Err(Error::new(Kind::TooComplex, "too many views in one statement"));
+                    }
+                    let subquery = view_query(&text, self.depth_max)?;
+                    let alias = alias.take().or_else(|| parts.last().map(|n| self::alias(n)));
+                    *factor = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn function(&mut self, name: ObjectName, args: Vec<FunctionArg>, alias: Option<TableAlias>, lateral: bool) -> Result<TableFactor> {
+        let plain = function_name(&name).unwrap_or_default();
+        if self.relations.is_source(&plain) {
+            return self.source(plain, args, alias);
+        }
+        if self.set_returning(&name).is_some() {
+            let declared = self.context.functions.get(&plain).ok_or_else(|| Error::internal("a function vanished"))?;
+            let args = bind_arguments(declared, args, self.context)?.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+            let alias = alias.or_else(|| Some(self::alias(&plain)));
+            return Ok(TableFactor::Function { lateral: true, name: ObjectName::from(vec![Ident::new(plain)]), args, with_ordinality: false, alias });
+        }
+        if self.context.functions.get(&plain).is_some() {
+            // A scalar function in FROM gives one row, as in PostgreSQL.
+            return self.scalar_in_from(&plain, args, alias);
+        }
+        let with_ordinality = false;
+        Ok(TableFactor::Function { lateral, name: ObjectName::from(vec![Ident::new(plain)]), args, with_ordinality, alias })
+    }
+
+    fn scalar_in_from(&self, name: &str, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
+        let column = given.as_ref().map_or_else(|| name.to_owned(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
+        let mut select = crate::bind::relation::empty_select()?;
+        select.projection = vec![SelectItem::ExprWithAlias { expr: call(name, args), alias: Ident::with_quote('"', column) }];
+        let mut subquery = crate::bind::relation::empty_query()?;
+        subquery.body = Box::new(ast::SetExpr::Select(Box::new(select)));
+        let alias = given.map_or_else(|| alias(name), |a| TableAlias { columns: Vec::new(), ..a });
+        Ok(TableFactor::Derived { lateral: true, subquery, alias: Some(alias), sample: None })
+    }
+
+    /// A source: its table, and for `read_files` the lazily read content.
+    fn source(&mut self, name: String, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
+        let mut source = SourceCall { name: name.clone(), positional: Vec::new(), named: Vec::new() };
+        for arg in args {
+            match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => source.positional.push(constant(&e, &name)?),
+                FunctionArg::Named { name: label, arg: FunctionArgExpr::Expr(e), .. } => source.named.push((ident_text(&label), constant(&e, &name)?)),
+                FunctionArg::ExprNamed { name: Expr::Identifier(label), arg: FunctionArgExpr::Expr(e), .. } => {
+                    source.named.push((ident_text(&label), constant(&e, &name)?));
+                }
+                other => return Err(Error::new(Kind::Syntax, format!("invalid argument of {name}: {other}"))),
+            }
+        }
+        let known = self.sources.iter().find(|s| s.call == source).map(|s| s.table.clone());
+        let table_name = known.unwrap_or_else(|| format!("__source_{}", self.sources.len()));
+        if !self.sources.iter().any(|s| s.table == table_name) {
+            self.sources.push(BoundSource { table: table_name.clone(), call: source });
+        }
+        let alias = given.unwrap_or_else(|| alias(&name));
+        if name != "read_files" {
+            return Ok(table(&table_name, Some(alias)));
+        }
+        let file = Expr::Identifier(Ident::new("file"));
+        let content = SelectItem::ExprWithAlias {
+            expr: call("file_content", vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(file))]),
+            alias: Ident::new("content"),
+        };
+        let mut select = crate::bind::relation::empty_select()?;
+        select.projection = vec![SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()), content];
+        select.from = vec![TableWithJoins { relation: table(&table_name, None), joins: Vec::new() }];
+        let mut subquery = crate::bind::relation::empty_query()?;
+        subquery.body = Box::new(ast::SetExpr::Select(Box::new(select)));
+        Ok(TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None })
+    }
+
+    /// Set-returning calls of a SELECT list move to FROM: the item shows their columns.
+    fn select_list(&mut self, select: &mut Select) -> Result<()> {
+        let mut items = Vec::with_capacity(select.projection.len());
+        for item in std::mem::take(&mut select.projection) {
+            items.push(match item {
+                SelectItem::UnnamedExpr(Expr::Function(f)) if self.set_returning(&f.name).is_some() => {
+                    let name = self.move_to_from(&Expr::Function(f), select)?;
+                    let options = ast::WildcardAdditionalOptions::default();
+                    SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])), options)
+                }
+                SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => match self.call_in(&expr) {
+                    Some(f) => {
+                        let name = self.move_to_from(&f, select)?;
+                        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])), options)
+                    }
+                    None => SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options),
+                },
+                SelectItem::UnnamedExpr(expr) => SelectItem::UnnamedExpr(self.field_of_call(expr, select)?),
+                SelectItem::ExprWithAlias { expr, alias } => SelectItem::ExprWithAlias { expr: self.field_of_call(expr, select)?, alias },
+                other => other,
+            });
+        }
+        select.projection = items;
+        Ok(())
+    }
+
+    /// The set-returning call that `expr` is, parentheses aside.
+    fn call_in(&self, expr: &Expr) -> Option<Expr> {
+        match expr {
+            Expr::Nested(inner) => self.call_in(inner),
+            Expr::Function(f) if self.set_returning(&f.name).is_some() => Some(expr.clone()),
+            _ => None,
+        }
+    }
+
+    /// `(f(x)).column`, or `f(x) AS y` for a call of one column.
+    fn field_of_call(&mut self, expr: Expr, select: &mut Select) -> Result<Expr> {
+        if let Expr::CompoundFieldAccess { root, access_chain } = &expr
+            && let Some(f) = self.call_in(root)
+            && let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice()
+        {
+            let name = self.move_to_from(&f, select)?;
+            return Ok(Expr::CompoundIdentifier(vec![Ident::with_quote('"', name), field.clone()]));
+        }
+        let Some(f) = self.call_in(&expr) else { return Ok(expr) };
+        let Expr::Function(function) = &f else { return Ok(expr) };
+        let declared = function_name(&function.name).and_then(|n| self.context.functions.get(&n).cloned());
+        match declared.and_then(|d| d.declaration.signatures.first().map(|s| s.returns.clone())) {
+            Some(Returns::Table(columns)) if columns.len() == 1 => {
+                let name = self.move_to_from(&f, select)?;
+                let column = columns.into_iter().next().map(|(c, _)| c).unwrap_or_default();
+                Ok(Expr::CompoundIdentifier(vec![Ident::with_quote('"', name), Ident::with_quote('"', column)]))
+            }
+            _ => Err(Error::unsupported("a set-returning function with several columns cannot have one alias in a SELECT list")
+                .hint("Call it in FROM, or leave the alias out to get its columns.")),
+        }
+    }
+
+    fn move_to_from(&mut self, expr: &Expr, select: &mut Select) -> Result<String> {
+        let Expr::Function(function) = expr else { return Err(Error::internal("not a call")) };
+        let FunctionArguments::List(list) = &function.args else { return Err(Error::internal("a call without arguments")) };
+        self.srfs += 1;
+        let name = format!("__rows_{}", self.srfs);
+        let factor = self.function(function.name.clone(), list.args.clone(), Some(alias(&name)), true)?;
+        select.from.push(TableWithJoins { relation: factor, joins: Vec::new() });
+        Ok(name)
+    }
+}
+
+fn view_query(text: &str, depth_max: usize) -> Result<Box<Query>> {
+    let statement = crate::statement::parse(text, depth_max)?.into_iter().next().ok_or_else(|| Error::internal("a view without text"))?;
+    match &*statement.kind {
+        crate::statement::StatementKind::Sql(sql) => match &**sql {
+            Statement::Query(query) => Ok(query.clone()),
+            _ => Err(Error::internal("a view that is not a query")),
+        },
+        _ => Err(Error::internal("a view that is not a query")),
+    }
+}
+
+/// The value of a constant argument of a source.
+fn constant(expr: &Expr, function: &str) -> Result<ScalarValue> {
+    let refuse = || {
+        Error::unsupported(format!("arguments of {function} must be constants, not {expr}"))
+            .hint("Sources are listed when the statement is planned. To read files named in a column, use file_content(column).")
+    };
+    match expr {
+        Expr::Nested(inner) => constant(inner, function),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(s) | Value::EscapedStringLiteral(s) => Ok(ScalarValue::Utf8(Some(s.clone()))),
+            Value::DollarQuotedString(s) => Ok(ScalarValue::Utf8(Some(s.value.clone()))),
+            Value::Boolean(b) => Ok(ScalarValue::Boolean(Some(*b))),
+            Value::Null => Ok(ScalarValue::Null),
+            Value::Number(n, _) => n.parse::<i64>().map(|n| ScalarValue::Int64(Some(n))).or_else(|_| n.parse::<f64>().map(|n| ScalarValue::Float64(Some(n)))).map_err(|_| refuse()),
+            _ => Err(refuse()),
+        },
+        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr, function)? {
+            ScalarValue::Int64(Some(n)) => Ok(ScalarValue::Int64(Some(-n))),
+            ScalarValue::Float64(Some(n)) => Ok(ScalarValue::Float64(Some(-n))),
+            _ => Err(refuse()),
+        },
+        Expr::Array(array) => {
+            let values = array.elem.iter().map(|e| constant(e, function)).collect::<Result<Vec<_>>>()?;
+            let ty = values.first().map_or(datafusion::arrow::datatypes::DataType::Utf8, ScalarValue::data_type);
+            Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &ty)))
+        }
+        // 'text'::timestamptz and timestamptz 'text': the source reads the text.
+        Expr::Cast { expr, data_type: DataType::Timestamp(..) | DataType::Date | DataType::Text | DataType::Varchar(_), .. } => constant(expr, function),
+        Expr::TypedString(typed) => match &typed.value.value {
+            Value::SingleQuotedString(s) => Ok(ScalarValue::Utf8(Some(s.clone()))),
+            _ => Err(refuse()),
+        },
+        _ => Err(refuse()),
+    }
+}

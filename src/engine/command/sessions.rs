@@ -1,0 +1,332 @@
+//! Settings, transactions, prepared statements: what a session keeps for itself.
+//!
+//! Invariant: transaction blocks have PostgreSQL's status and rules, but each statement commits by itself; ROLLBACK after
+//! a write says so in a warning.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::Schema;
+use datafusion::common::ScalarValue;
+use sqlparser::ast::{self, DiscardObject, Expr, Ident, ObjectName, Reset, ResetStatement, Set, TransactionMode, Value};
+use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::SETTINGS;
+use squilla_core::types::SqlType;
+
+use crate::command::{column, done};
+use crate::session::query::rows_of;
+use crate::session::{Execution, Notice, Prepared, ResultField, RowsTag, Session, TransactionStatus};
+use crate::statement::{Statement, StatementKind, ident_text, name_text};
+
+/// SET in all spellings.
+pub fn set(session: &Session, set: &Set) -> Result<Execution> {
+    match set {
+        Set::SingleAssignment { scope, variable, values, .. } => {
+            let local = matches!(scope, Some(ast::ContextModifier::Local));
+            assign(session, &name_text(variable), values, local)?;
+        }
+        Set::SetTimeZone { local, value } => assign(session, "timezone", std::slice::from_ref(value), *local)?,
+        Set::SetNames { charset_name, .. } => session.set("client_encoding", &ident_text(charset_name), false)?,
+        Set::SetNamesDefault {} => session.set("client_encoding", "UTF8", false)?,
+        Set::SetTransaction { modes, .. } => apply_modes(session, modes)?,
+        Set::SetRole { role_name, .. } => {
+            let role = role_name.as_ref().map_or_else(|| session.shared.user.clone(), ident_text);
+            if role != session.shared.user && role != "none" {
+                return Err(Error::unsupported("SET ROLE to another role is not supported"));
+            }
+        }
+        Set::SetSessionParam(_) | Set::SetSessionAuthorization(_) => {}
+        other => return Err(Error::unsupported(format!("{other} is not supported"))),
+    }
+    done("SET")
+}
+
+fn assign(session: &Session, name: &str, values: &[Expr], local: bool) -> Result<()> {
+    if let [value] = values
+        && matches!(value, Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
+    {
+        return reset_one(session, name);
+    }
+    let words = values.iter().map(setting_text).collect::<Result<Vec<_>>>()?;
+    session.set(name, &words.join(", "), local)
+}
+
+/// The text of a setting's value as written.
+fn setting_text(expr: &Expr) -> Result<String> {
+    match expr {
+        Expr::Identifier(ident) => Ok(match ident.quote_style {
+            Some(_) => format!("\"{}\"", ident.value),
+            None => ident.value.clone(),
+        }),
+        Expr::Value(value) => match &value.value {
+            Value::SingleQuotedString(s) | Value::EscapedStringLiteral(s) | Value::DoubleQuotedString(s) => Ok(s.clone()),
+            Value::Number(n, _) => Ok(n.to_string()),
+            Value::Boolean(b) => Ok(if *b { "on" } else { "off" }.into()),
+            other => Ok(other.to_string()),
+        },
+        Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => Ok(format!("-{}", setting_text(expr)?)),
+        Expr::Interval(interval) => setting_text(&interval.value),
+        other => Ok(other.to_string()),
+    }
+}
+
+fn reset_one(session: &Session, name: &str) -> Result<()> {
+    let mut inner = session.inner.lock();
+    let base = inner.base.clone();
+    inner.settings.reset(name, &base)?;
+    if let Some(setting) = squilla_core::settings::find(name) {
+        inner.report(setting.name);
+    }
+    Ok(())
+}
+
+/// RESET
+pub fn reset(session: &Session, statement: &ResetStatement) -> Result<Execution> {
+    match &statement.reset {
+        Reset::ALL => reset_all(session),
+        Reset::ConfigurationParameter(name) => reset_one(session, &name_text(name))?,
+    }
+    done("RESET")
+}
+
+fn reset_all(session: &Session) {
+    let mut inner = session.inner.lock();
+    inner.settings = inner.base.clone();
+    for name in ["application_name", "datestyle", "intervalstyle", "timezone"] {
+        inner.report(name);
+    }
+}
+
+/// DISCARD
+pub fn discard(session: &Session, what: &DiscardObject) -> Result<Execution> {
+    if matches!(what, DiscardObject::ALL) {
+        if session.transaction_status() != TransactionStatus::Idle {
+            return Err(Error::new(Kind::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block"));
+        }
+        reset_all(session);
+        session.inner.lock().prepared.clear();
+        return done("DISCARD ALL");
+    }
+    if matches!(what, DiscardObject::PLANS) {
+        return done("DISCARD PLANS");
+    }
+    done(format!("DISCARD {what}"))
+}
+
+/// The columns of SHOW.
+pub fn show_fields(variable: &[Ident]) -> Vec<ResultField> {
+    let name = variable_name(variable);
+    if name == "all" {
+        return ["name", "setting", "description"].map(|n| column(n, SqlType::Text)).into();
+    }
+    let shown = squilla_core::settings::find(&name).map_or(name.as_str(), |s| s.name);
+    vec![column(display(shown), SqlType::Text)]
+}
+
+/// PostgreSQL shows these three as they are spelt in its documentation.
+fn display(name: &str) -> &str {
+    match name {
+        "timezone" => "TimeZone",
+        "datestyle" => "DateStyle",
+        "intervalstyle" => "IntervalStyle",
+        other => other,
+    }
+}
+
+fn variable_name(variable: &[Ident]) -> String {
+    let words: Vec<String> = variable.iter().map(ident_text).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["transaction", "isolation", "level"] => "transaction_isolation".into(),
+        ["session", "characteristics", ..] => "transaction_isolation".into(),
+        ["time", "zone"] => "timezone".into(),
+        ["session", "authorization"] => "session_authorization".into(),
+        _ => words.join("."),
+    }
+}
+
+/// SHOW
+pub fn show(session: &Session, variable: &[Ident]) -> Result<Execution> {
+    let name = variable_name(variable);
+    let settings = session.settings();
+    let fields = show_fields(variable);
+    let columns: Vec<Vec<String>> = if name == "all" {
+        let mut all: Vec<_> = SETTINGS.iter().collect();
+        all.sort_by_key(|s| s.name);
+        vec![
+            all.iter().map(|s| display(s.name).to_owned()).collect(),
+            all.iter().map(|s| settings.show(s.name).unwrap_or_default()).collect(),
+            all.iter().map(|s| s.description.to_owned()).collect(),
+        ]
+    } else {
+        vec![vec![settings.show(&name)?]]
+    };
+    text_rows(fields, columns, RowsTag::Plain("SHOW"))
+}
+
+/// A result of text columns.
+pub fn text_rows(fields: Vec<ResultField>, columns: Vec<Vec<String>>, tag: RowsTag) -> Result<Execution> {
+    let schema = Schema::new(fields.iter().map(|f| f.ty.field(&f.name)).collect::<Vec<_>>());
+    let arrays = columns.into_iter().map(|c| Arc::new(StringArray::from(c)) as ArrayRef).collect();
+    let batch = RecordBatch::try_new(Arc::new(schema), arrays).map_err(crate::error::from_arrow)?;
+    Ok(Execution::Rows { fields: Arc::new(fields), stream: rows_of(batch), tag })
+}
+
+fn apply_modes(session: &Session, modes: &[TransactionMode]) -> Result<()> {
+    for mode in modes {
+        match mode {
+            TransactionMode::IsolationLevel(level) => session.set("transaction_isolation", &level.to_string().to_lowercase(), false)?,
+            TransactionMode::AccessMode(access) => {
+                let read_only = matches!(access, ast::TransactionAccessMode::ReadOnly);
+                session.set("transaction_read_only", if read_only { "on" } else { "off" }, false)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// BEGIN, START TRANSACTION
+pub fn begin(session: &Session, modes: &[TransactionMode], begin: bool) -> Result<Execution> {
+    let status = session.transaction_status();
+    if status == TransactionStatus::Idle {
+        session.inner.lock().status = TransactionStatus::InTransaction;
+    } else {
+        session.notify(Notice::warning("25001", Error::new(Kind::ActiveTransaction, "there is already a transaction in progress")));
+    }
+    apply_modes(session, modes)?;
+    done(if begin { "BEGIN" } else { "START TRANSACTION" })
+}
+
+/// COMMIT
+pub fn commit(session: &Session, chain: bool) -> Result<Execution> {
+    let status = session.transaction_status();
+    end(session, chain);
+    match status {
+        TransactionStatus::Failed => done("ROLLBACK"),
+        TransactionStatus::Idle => {
+            session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
+            done("COMMIT")
+        }
+        TransactionStatus::InTransaction => done("COMMIT"),
+    }
+}
+
+fn end(session: &Session, chain: bool) {
+    let mut inner = session.inner.lock();
+    inner.end_transaction();
+    let base = inner.base.clone();
+    for name in ["transaction_isolation", "transaction_read_only", "transaction_deferrable"] {
+        let _ = inner.settings.reset(name, &base);
+    }
+    if chain {
+        inner.status = TransactionStatus::InTransaction;
+    }
+}
+
+/// ROLLBACK [TO SAVEPOINT]
+pub fn rollback(session: &Session, savepoint: Option<&Ident>, chain: bool) -> Result<Execution> {
+    let Some(name) = savepoint.map(ident_text) else {
+        if session.transaction_status() == TransactionStatus::Idle {
+            session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
+        }
+        end(session, chain);
+        return done("ROLLBACK");
+    };
+    let mut inner = session.inner.lock();
+    if inner.status == TransactionStatus::Idle {
+        return Err(Error::new(Kind::NoActiveTransaction, "ROLLBACK TO SAVEPOINT can only be used in transaction blocks"));
+    }
+    let Some(index) = inner.savepoints.iter().rposition(|s| *s == name) else {
+        return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
+    };
+    inner.savepoints.truncate(index + 1);
+    inner.status = TransactionStatus::InTransaction;
+    done("ROLLBACK")
+}
+
+/// SAVEPOINT
+pub fn savepoint(session: &Session, name: &Ident) -> Result<Execution> {
+    let mut inner = session.inner.lock();
+    if inner.status == TransactionStatus::Idle {
+        return Err(Error::new(Kind::NoActiveTransaction, "SAVEPOINT can only be used in transaction blocks"));
+    }
+    inner.savepoints.push(ident_text(name));
+    done("SAVEPOINT")
+}
+
+/// RELEASE SAVEPOINT
+pub fn release(session: &Session, name: &Ident) -> Result<Execution> {
+    let mut inner = session.inner.lock();
+    let name = ident_text(name);
+    if inner.status == TransactionStatus::Idle {
+        return Err(Error::new(Kind::NoActiveTransaction, "RELEASE SAVEPOINT can only be used in transaction blocks"));
+    }
+    let Some(index) = inner.savepoints.iter().rposition(|s| *s == name) else {
+        return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
+    };
+    inner.savepoints.truncate(index);
+    done("RELEASE")
+}
+
+/// PREPARE
+pub async fn prepare(session: &Arc<Session>, name: &Ident, types: &[ast::DataType], inner: &ast::Statement, outer: &Statement) -> Result<Execution> {
+    let name = ident_text(name);
+    let max = session.settings().int("squilla.max_prepared_statements").max(1) as usize;
+    {
+        let state = session.inner.lock();
+        if state.prepared.contains_key(&name) {
+            return Err(Error::new(Kind::DuplicatePrepared, format!("prepared statement \"{name}\" already exists")));
+        }
+        if state.prepared.len() >= max {
+            return Err(Error::new(Kind::ConfigurationLimit, "too many prepared statements").hint("The limit is the setting squilla.max_prepared_statements."));
+        }
+    }
+    let given: Vec<Option<SqlType>> = types.iter().map(|t| SqlType::parse(&t.to_string())).collect();
+    let statement = Statement { kind: Arc::new(StatementKind::Sql(Box::new(inner.clone()))), text: Arc::clone(&outer.text) };
+    let prepared: Prepared = Box::pin(session.prepare(&statement, &given)).await?;
+    session.inner.lock().prepared.insert(name, prepared);
+    done("PREPARE")
+}
+
+/// EXECUTE
+pub async fn execute(session: &Arc<Session>, name: &ObjectName, given: &[Expr]) -> Result<Execution> {
+    let name = name_text(name);
+    let prepared = session.inner.lock().prepared.get(&name).cloned();
+    let prepared = prepared.ok_or_else(|| Error::new(Kind::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist")))?;
+    let wanted = prepared.parameter_types();
+    if wanted.len() != given.len() {
+        return Err(Error::new(Kind::Syntax, format!("wrong number of parameters for prepared statement \"{name}\""))
+            .detail(format!("Expected {} parameters but got {}.", wanted.len(), given.len())));
+    }
+    let mut values = Vec::with_capacity(given.len());
+    for (expr, ty) in given.iter().zip(wanted) {
+        values.push(constant(session, expr, ty).await?);
+    }
+    Box::pin(session.execute(&prepared, values)).await
+}
+
+/// The value of a constant expression.
+async fn constant(session: &Arc<Session>, expr: &Expr, ty: &SqlType) -> Result<ScalarValue> {
+    let mut query = crate::bind::relation::empty_query()?;
+    let mut select = crate::bind::relation::empty_select()?;
+    select.projection = vec![ast::SelectItem::UnnamedExpr(crate::cast_expression(expr.clone(), ty))];
+    query.body = Box::new(ast::SetExpr::Select(Box::new(select)));
+    let plan = session.plan_query(ast::Statement::Query(query), "", &[]).await?;
+    let mut stream = session.run_plan(plan, "EXECUTE").await?;
+    let batch = futures::StreamExt::next(&mut stream).await.ok_or_else(|| Error::internal("a constant gave no row"))??;
+    ScalarValue::try_from_array(batch.column(0), 0).map_err(crate::error::from_datafusion)
+}
+
+/// DEALLOCATE
+pub fn deallocate(session: &Session, name: &Ident) -> Result<Execution> {
+    let all = name.quote_style.is_none() && name.value.eq_ignore_ascii_case("all");
+    let name = ident_text(name);
+    let mut inner = session.inner.lock();
+    if all {
+        inner.prepared.clear();
+        return done("DEALLOCATE ALL");
+    }
+    match inner.prepared.remove(&name) {
+        Some(_) => done("DEALLOCATE"),
+        None => Err(Error::new(Kind::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist"))),
+    }
+}

@@ -1,0 +1,50 @@
+//! What the operators of one statement share.
+//!
+//! Invariant: one [`StatementEnv`] per statement, reachable from every task through the session configuration.
+
+use std::sync::Arc;
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use squilla_core::error::{Error, Kind, Result};
+use squilla_core::kernel::{Env, Memory};
+use tokio::sync::Semaphore;
+
+use crate::exec::row_errors::StatementErrors;
+
+/// The environment of one statement.
+pub struct StatementEnv {
+    /// What kernels see.
+    pub env: Arc<Env>,
+    /// Failed rows.
+    pub errors: Arc<StatementErrors>,
+    /// One permit per core for dear CPU work, shared by the whole process.
+    pub cores: Arc<Semaphore>,
+    /// Packs that one operator works on at a time.
+    pub packs_in_flight: usize,
+    /// Bytes of media that one pack may hold.
+    pub pack_bytes: usize,
+}
+
+impl StatementEnv {
+    /// The environment of the statement that `context` belongs to.
+    pub fn of(context: &TaskContext) -> Result<Arc<StatementEnv>> {
+        context.session_config().get_extension::<StatementEnv>().ok_or_else(|| Error::internal("a task has no statement environment"))
+    }
+}
+
+/// Reserves kernels' bytes from DataFusion's memory pool.
+pub struct PoolMemory {
+    /// The pool of the process.
+    pub pool: Arc<dyn MemoryPool>,
+}
+
+impl Memory for PoolMemory {
+    fn reserve(&self, bytes: usize) -> Result<Box<dyn std::any::Any + Send>> {
+        let reservation = MemoryConsumer::new("media").register(&self.pool);
+        reservation.try_grow(bytes).map_err(|e| {
+            Error::new(Kind::OutOfMemory, "out of memory").detail(e.strip_backtrace()).hint("The limit is the setting squilla.memory_limit.")
+        })?;
+        Ok(Box::new(reservation))
+    }
+}

@@ -1,0 +1,316 @@
+//! The Expand operator: each input row to the rows of a set-returning call.
+//!
+//! In: batches. Out: input columns repeated, then the call's columns, in the order of the input rows. Several input rows
+//! expand at once, each on its own blocking thread behind a channel of two batches, so memory is bounded and order is
+//! kept. Invariant: with `outer`, a row without results comes out once with NULLs; dropping the stream stops decoding.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::compute::take;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::EmissionType;
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt, stream};
+use squilla_core::columns::Arg;
+use squilla_core::error::{Error, Result};
+use squilla_core::kernel::{Call, Kernel, guarded};
+use tokio::sync::mpsc;
+
+use crate::error::{from_arrow, to_datafusion};
+use crate::exec::conform::conform;
+use crate::exec::env::StatementEnv;
+use crate::exec::invoke::{self, CallSpec};
+use crate::exec::pack::{evaluate, sources};
+use crate::exec::row_errors::OnError;
+
+/// Batches of one row's results that may wait for the reader.
+const CHANNEL_BATCHES: usize = 2;
+/// Input rows whose list-valued call is made at once.
+const LIST_ROWS_MAX: usize = 64;
+
+/// The operator.
+pub struct ExpandExec {
+    input: Arc<dyn ExecutionPlan>,
+    call: CallSpec,
+    args: Vec<Arc<dyn PhysicalExpr>>,
+    generated: Arc<Vec<Arc<Field>>>,
+    outer: bool,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ExpandExec {
+    /// An operator over `input`; `generated` are the call's columns under their output names.
+    pub fn new(input: Arc<dyn ExecutionPlan>, call: CallSpec, args: Vec<Arc<dyn PhysicalExpr>>, generated: Arc<Vec<Arc<Field>>>, outer: bool) -> Self {
+        let fields: Vec<Arc<Field>> = input.schema().fields().iter().chain(generated.iter()).cloned().collect();
+        let schema = Arc::new(Schema::new(fields));
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Incremental,
+            input.boundedness(),
+        );
+        Self { input, call, args, generated, outer, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl fmt::Debug for ExpandExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_as(DisplayFormatType::Default, f)
+    }
+}
+
+impl DisplayAs for ExpandExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let args: Vec<String> = self.args.iter().map(ToString::to_string).filter(|a| a != "NULL").collect();
+        write!(f, "Expand: {}({}){}", self.call.entry.declaration.name, args.join(", "), if self.outer { " outer" } else { "" })
+    }
+}
+
+impl ExecutionPlan for ExpandExec {
+    fn name(&self) -> &str {
+        "Expand"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
+        for expr in &self.args {
+            if f(expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let input = children.pop().ok_or_else(|| DataFusionError::Internal("Expand has one input".into()))?;
+        Ok(Arc::new(ExpandExec::new(input, self.call.clone(), self.args.clone(), Arc::clone(&self.generated), self.outer)))
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
+        let statement = StatementEnv::of(&context).map_err(to_datafusion)?;
+        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let in_flight = statement.packs_in_flight.max(1);
+        let work = Arc::new(Work {
+            call: self.call.clone(),
+            args: self.args.clone(),
+            generated: Arc::clone(&self.generated),
+            outer: self.outer,
+            schema: Arc::clone(&self.schema),
+            errors: MetricBuilder::new(&self.metrics).counter("errors", partition),
+            statement,
+        });
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let lazy = matches!(self.call.entry.function.kernel, Kernel::Expand(_));
+        let rows_max = if lazy { 1 } else { LIST_ROWS_MAX };
+        let out = input
+            .flat_map(move |batch| match batch {
+                Ok(batch) => stream::iter(
+                    (0..batch.num_rows()).step_by(rows_max).map(|start| Ok(batch.slice(start, rows_max.min(batch.num_rows() - start)))).collect::<Vec<_>>(),
+                )
+                .left_stream(),
+                Err(e) => stream::iter([Err(e)]).right_stream(),
+            })
+            .map(move |rows| {
+                let work = Arc::clone(&work);
+                async move {
+                    match rows {
+                        Ok(rows) if lazy => work.start(rows).unwrap_or_else(failed),
+                        Ok(rows) => match SpawnedTask::spawn(async move { work.list(rows).await }).await {
+                            Ok(Ok(batch)) => stream::iter([Ok(batch)]).boxed(),
+                            Ok(Err(e)) => failed(e),
+                            Err(e) => stream::iter([Err(DataFusionError::ExecutionJoin(Box::new(e)))]).boxed(),
+                        },
+                        Err(e) => stream::iter([Err(e)]).boxed(),
+                    }
+                }
+            })
+            // The futures of a lazy call start its thread and give its stream at once: that many files expand ahead.
+            .buffered(in_flight)
+            .flatten()
+            .inspect_ok(move |batch| {
+                baseline.record_output(batch.num_rows());
+            });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), out)))
+    }
+}
+
+type Batches = BoxStream<'static, DfResult<RecordBatch>>;
+
+fn failed(error: Error) -> Batches {
+    stream::iter([Err(to_datafusion(error))]).boxed()
+}
+
+struct Work {
+    call: CallSpec,
+    args: Vec<Arc<dyn PhysicalExpr>>,
+    generated: Arc<Vec<Arc<Field>>>,
+    outer: bool,
+    schema: SchemaRef,
+    errors: Count,
+    statement: Arc<StatementEnv>,
+}
+
+impl Work {
+    /// A list-valued call over a few rows, unnested.
+    async fn list(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let args = self.args.iter().map(|a| evaluate(a, &rows)).collect::<Result<Vec<_>>>()?;
+        let uris = sources(&rows);
+        let before = self.statement.errors.total();
+        let lists = invoke::run(&self.call, args, rows.num_rows(), None, &self.statement, |row| uris.get(row).cloned().flatten()).await?;
+        self.errors.add((self.statement.errors.total() - before) as usize);
+        let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::internal("a list-valued call gave no list"))?;
+        let mut left = Vec::new();
+        let mut right = Vec::new();
+        for row in 0..lists.len() {
+            let (start, end) = (lists.value_offsets()[row], lists.value_offsets()[row + 1]);
+            if lists.is_null(row) || start == end {
+                if self.outer {
+                    left.push(row as u32);
+                    right.push(None);
+                }
+                continue;
+            }
+            for index in start..end {
+                left.push(row as u32);
+                right.push(Some(index as u32));
+            }
+        }
+        let values = lists.values().as_struct_opt().ok_or_else(|| Error::internal("a list-valued call gave no structs"))?;
+        let right = UInt32Array::from(right);
+        let generated = values.columns().iter().map(|c| take(c, &right, None).map_err(from_arrow)).collect::<Result<Vec<_>>>()?;
+        self.combine(&rows, &UInt32Array::from(left), generated)
+    }
+
+    fn combine(&self, rows: &RecordBatch, left: &UInt32Array, generated: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let mut columns = rows.columns().iter().map(|c| take(c, left, None).map_err(from_arrow)).collect::<Result<Vec<_>>>()?;
+        for (column, field) in generated.iter().zip(self.generated.iter()) {
+            columns.push(conform(column, field.data_type())?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(left.len()));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(from_arrow)
+    }
+
+    /// Starts the expansion of one row on a blocking thread.
+    fn start(self: &Arc<Self>, row: RecordBatch) -> Result<Batches> {
+        let args = self.args.iter().map(|a| evaluate(a, &row)).collect::<Result<Vec<_>>>()?;
+        let uri = sources(&row).into_iter().next().flatten();
+        let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
+        let work = Arc::clone(self);
+        // The thread is detached on purpose: when the receiver goes, its next send fails and the iterator is dropped.
+        let task = SpawnedTask::spawn_blocking(move || {
+            if let Err(error) = work.feed(&row, args, uri, &sender) {
+                let _ = sender.blocking_send(Err(to_datafusion(error)));
+            }
+        });
+        let batches = stream::unfold((receiver, Some(task)), |(mut receiver, task)| async move {
+            match receiver.recv().await {
+                Some(batch) => Some((batch, (receiver, task))),
+                None => match task?.await {
+                    Ok(()) => None,
+                    Err(e) => Some((Err(DataFusionError::ExecutionJoin(Box::new(e))), (receiver, None))),
+                },
+            }
+        });
+        Ok(batches.boxed())
+    }
+
+    fn feed(&self, row: &RecordBatch, args: Vec<Arg>, uri: Option<String>, sender: &mpsc::Sender<DfResult<RecordBatch>>) -> Result<()> {
+        let Kernel::Expand(kernel) = self.call.entry.function.kernel else {
+            return Err(Error::internal("not a lazy set-returning call"));
+        };
+        let signature = self.call.entry.declaration.signatures.get(self.call.signature).ok_or_else(|| Error::internal("no such overload"))?;
+        let null = signature.strict
+            && args.iter().zip(&signature.arguments).any(|(arg, declared)| declared.strict() && arg.is_null(0));
+        let mut sent = false;
+        if !null {
+            let call = Arc::new(Call {
+                function: Arc::clone(&self.call.entry.declaration),
+                signature: self.call.signature,
+                args,
+                rows: 1,
+                env: Arc::clone(&self.statement.env),
+            });
+            let mut failure = None;
+            match guarded(|| kernel(call)) {
+                Ok(mut iterator) => loop {
+                    self.statement.env.cancel.check()?;
+                    match guarded(|| iterator.next().transpose()) {
+                        Ok(Some(batch)) if batch.num_rows() == 0 => {}
+                        Ok(Some(batch)) => {
+                            let left = UInt32Array::from(vec![0u32; batch.num_rows()]);
+                            let batch = self.combine(row, &left, batch.columns().to_vec())?;
+                            sent = true;
+                            if sender.blocking_send(Ok(batch)).is_err() {
+                                return Ok(());
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(error) => {
+                            failure = Some(error);
+                            break;
+                        }
+                    }
+                },
+                Err(error) => failure = Some(error),
+            }
+            self.settle(failure, uri)?;
+        }
+        if self.outer && !sent {
+            let generated = self.generated.iter().map(|f| new_null_array(f.data_type(), 1)).collect();
+            let batch = self.combine(row, &UInt32Array::from(vec![0u32]), generated)?;
+            let _ = sender.blocking_send(Ok(batch));
+        }
+        Ok(())
+    }
+
+    /// One row was expanded: counts it, and its failure under the policy.
+    fn settle(&self, failure: Option<Error>, uri: Option<String>) -> Result<()> {
+        let name = &self.call.entry.declaration.name;
+        match failure {
+            None => self.statement.errors.record(name, 1, &[]),
+            Some(error) if !error.is_row_error() || self.call.on_error == OnError::Raise => Err(match uri {
+                Some(uri) if error.detail.is_none() => error.detail(format!("Source: {uri}.")),
+                _ => error,
+            }),
+            Some(error) => {
+                self.errors.add(1);
+                self.statement.errors.record(name, 1, &[(uri, error)])
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Rows that failed: recorded, counted against the budget, and told to the client.
+//!
+//! In: row errors of one statement from all its operators. Out: entries of `squilla.row_errors` (a bounded ring for the
+//! whole process), the closing WARNING, and SQ005 when the budget is spent. Invariant: every nulled row is counted here,
+//! even when the ring has no room for its entry. Deliberately absent: system errors; they fail the statement elsewhere.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use squilla_core::error::{Error, Kind, Result};
+
+/// One row that failed.
+#[derive(Clone, Debug)]
+pub struct RowError {
+    /// Statement.
+    pub query_id: String,
+    /// Function that failed.
+    pub function: String,
+    /// URI of the source, when the row has one.
+    pub uri: Option<String>,
+    /// SQLSTATE.
+    pub sqlstate: &'static str,
+    /// Message.
+    pub message: String,
+    /// Microseconds since 1970.
+    pub at_us: i64,
+}
+
+/// The ring behind `squilla.row_errors`.
+#[derive(Debug, Default)]
+pub struct RowErrorLog {
+    entries: Mutex<VecDeque<RowError>>,
+}
+
+impl RowErrorLog {
+    fn push(&self, entry: RowError, entries_max: usize) {
+        let mut entries = self.entries.lock();
+        while entries.len() >= entries_max.max(1) {
+            entries.pop_front();
+        }
+        if entries_max > 0 {
+            entries.push_back(entry);
+        }
+    }
+
+    /// A copy of all entries, oldest first.
+    pub fn entries(&self) -> Vec<RowError> {
+        self.entries.lock().iter().cloned().collect()
+    }
+}
+
+/// What `on_error` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// NULL and an entry.
+    Null,
+    /// The statement fails.
+    Raise,
+    /// A composite (value, error).
+    Keep,
+}
+
+impl OnError {
+    /// The policy of this word.
+    pub fn parse(word: &str) -> Result<Self> {
+        match word {
+            "null" => Ok(OnError::Null),
+            "raise" => Ok(OnError::Raise),
+            "keep" => Ok(OnError::Keep),
+            other => Err(Error::invalid_argument(format!("invalid on_error \"{other}\"")).hint("on_error is 'null', 'raise' or 'keep'.")),
+        }
+    }
+}
+
+/// The row errors of one statement.
+pub struct StatementErrors {
+    /// Identifies the statement in `squilla.row_errors`.
+    pub query_id: String,
+    log: Arc<RowErrorLog>,
+    log_entries_max: usize,
+    ratio_max: f64,
+    errors_max: u64,
+    attempts: Mutex<HashMap<String, Attempts>>,
+    total: AtomicU64,
+}
+
+#[derive(Default)]
+struct Attempts {
+    rows: u64,
+    errors: u64,
+    first: Option<String>,
+    reasons: HashMap<String, u64>,
+}
+
+/// Distinct reasons kept for the message of SQ005.
+const REASONS_MAX: usize = 64;
+
+impl StatementErrors {
+    /// Budgets from the settings.
+    pub fn new(query_id: String, log: Arc<RowErrorLog>, settings: &squilla_core::settings::Settings) -> Self {
+        Self {
+            query_id,
+            log,
+            log_entries_max: settings.int("squilla.row_errors_max").max(0) as usize,
+            ratio_max: settings.real("squilla.max_error_ratio"),
+            errors_max: settings.int("squilla.max_errors").max(0) as u64,
+            attempts: Mutex::new(HashMap::new()),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// Rows that failed so far.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    /// Counts a pack: `rows` went through `function`, these failed. Fails with SQ005 when the budget is spent.
+    pub fn record(&self, function: &str, rows: usize, failed: &[(Option<String>, Error)]) -> Result<()> {
+        let mut all = self.attempts.lock();
+        let entry = all.entry(function.to_owned()).or_default();
+        entry.rows += rows as u64;
+        entry.errors += failed.len() as u64;
+        for (uri, error) in failed {
+            if entry.first.is_none() {
+                entry.first = Some(format!("{}{}", uri.as_ref().map_or_else(String::new, |u| format!("{u}, ")), error.message));
+            }
+            let room = entry.reasons.len() < REASONS_MAX;
+            if let Some(count) = entry.reasons.get_mut(&error.message) {
+                *count += 1;
+            } else if room {
+                entry.reasons.insert(error.message.clone(), 1);
+            }
+            self.log.push(
+                RowError {
+                    query_id: self.query_id.clone(),
+                    function: function.to_owned(),
+                    uri: uri.clone(),
+                    sqlstate: error.sqlstate(),
+                    message: error.message.clone(),
+                    at_us: chrono::Utc::now().timestamp_micros(),
+                },
+                self.log_entries_max,
+            );
+        }
+        let total = self.total.fetch_add(failed.len() as u64, Ordering::Relaxed) + failed.len() as u64;
+        let over_ratio = entry.rows >= 100 && entry.errors as f64 > self.ratio_max * entry.rows as f64;
+        let over_count = self.errors_max > 0 && total > self.errors_max;
+        if failed.is_empty() || !(over_ratio || over_count) {
+            return Ok(());
+        }
+        let mut reasons: Vec<_> = entry.reasons.iter().collect();
+        reasons.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+        let top: Vec<String> = reasons.iter().take(3).map(|(reason, count)| format!("{count} x {reason}")).collect();
+        let setting = if over_ratio { "squilla.max_error_ratio" } else { "squilla.max_errors" };
+        Err(Error::new(Kind::ErrorBudgetSpent, format!("{} of {} rows failed in {function}: the error budget is spent", entry.errors, entry.rows))
+            .detail(format!("Most frequent: {}.", top.join("; ")))
+            .hint(format!("The budget is the setting {setting}. See squilla.row_errors where query_id = '{}'.", self.query_id)))
+    }
+
+    /// The warning that closes a statement with failed rows.
+    pub fn warning(&self) -> Option<Error> {
+        let all = self.attempts.lock();
+        let mut parts: Vec<String> = Vec::new();
+        let mut names: Vec<_> = all.iter().filter(|(_, a)| a.errors > 0).collect();
+        names.sort_by(|a, b| b.1.errors.cmp(&a.1.errors).then(a.0.cmp(b.0)));
+        for (function, attempts) in names {
+            let first = attempts.first.as_deref().unwrap_or_default();
+            parts.push(format!("{} of {} rows failed in {function} (first: {first})", attempts.errors, attempts.rows));
+        }
+        if parts.is_empty() {
+            return None;
+        }
+        // 01000 is PostgreSQL's plain warning; the kind only carries the text here.
+        Some(Error::new(Kind::Internal, parts.join("; ")).hint(format!("See squilla.row_errors where query_id = '{}'.", self.query_id)))
+    }
+}

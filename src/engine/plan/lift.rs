@@ -1,0 +1,352 @@
+//! Dear calls leave expressions: each plan node that uses one gets a Compute node below it.
+//!
+//! In: an optimized logical plan whose expressions contain marker calls with dear kernels. Out: the same plan where such
+//! calls are column references to Compute nodes. Equal calls of one node are made once. Calls under CASE, AND, OR and
+//! COALESCE keep their condition as a guard, so they run only for rows that reach them. A `bytea` parameter that is
+//! given a `file` gets `file_content(file)` put in between. Cheap conjuncts of a filter run before dear ones.
+//! Invariant: the output schema of every node is unchanged. Deliberately absent: calls in the ON of outer joins (0A000).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, JoinType, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Extension, Filter, Join, LogicalPlan, Operator, Projection};
+use squilla_core::error::Error;
+use squilla_core::types::SqlType;
+
+use crate::bind::defaults;
+use crate::error::to_datafusion;
+use crate::plan::compute::{Compute, StepExpr};
+use crate::plan::expand::Expand;
+use crate::udf::{Functions, marker};
+
+/// Names of steps are unique in the process, so that they never meet in a join.
+static NEXT_STEP: AtomicU64 = AtomicU64::new(0);
+
+/// Lifts every dear call of `plan`.
+pub fn lift(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| lift_node(node, functions)).data()
+}
+
+/// Whether an expression contains a dear call.
+pub fn is_dear(expr: &Expr) -> bool {
+    expr.exists(|e| Ok(dear_marker(e))).unwrap_or(false)
+}
+
+fn dear_marker(expr: &Expr) -> bool {
+    matches!(expr, Expr::ScalarFunction(f) if marker(&f.func).is_some_and(|m| m.entry.is_dear()))
+}
+
+fn unsupported(message: &str) -> datafusion::common::DataFusionError {
+    to_datafusion(Error::unsupported(message).hint("Compute the value in a subquery or a common table expression first."))
+}
+
+fn lift_node(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Extension(Extension { node }) = &plan {
+        return match node.as_any().downcast_ref::<Expand>() {
+            Some(expand) => lift_expand(expand, functions).map(|p| p.map_or(Transformed::no(plan), Transformed::yes)),
+            None => Ok(Transformed::no(plan)),
+        };
+    }
+    if !plan.expressions().iter().any(is_dear) {
+        return Ok(Transformed::no(plan));
+    }
+    match plan {
+        LogicalPlan::Filter(filter) => lift_filter(filter, functions).map(Transformed::yes),
+        LogicalPlan::Join(join) => lift_join(join, functions).map(Transformed::yes),
+        LogicalPlan::Values(values) => {
+            let schema = Arc::clone(&values.schema);
+            lift_values(values.values, &schema, functions).map(Transformed::yes)
+        }
+        LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(_) | LogicalPlan::Repartition(_) => {
+            lift_unary(plan, functions).map(Transformed::yes)
+        }
+        other => Err(unsupported(&format!("model and media functions cannot be used in {}", other.display()))),
+    }
+}
+
+/// Projection, Aggregate, Sort, Window: expressions over one input.
+fn lift_unary(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+    let input = Arc::new(plan.inputs().into_iter().next().cloned().ok_or_else(|| unsupported("this use of a model function"))?);
+    let mut lifter = Lifter::new(input.schema(), functions);
+    let names = NamePreserver::new(&plan);
+    let output = Arc::clone(plan.schema());
+    let mut exprs = Vec::new();
+    for expr in plan.expressions() {
+        let name = names.save(&expr);
+        let lifted = lifter.lift(expr, None)?;
+        exprs.push(name.restore(lifted));
+    }
+    let compute = lifter.compute(input, &exprs)?;
+    let restore = !matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let rebuilt = plan.with_new_exprs(exprs, vec![compute])?;
+    if restore { project_to(rebuilt, &output) } else { Ok(rebuilt) }
+}
+
+/// Drops the columns that lifting added.
+fn project_to(plan: LogicalPlan, output: &DFSchema) -> DfResult<LogicalPlan> {
+    let exprs: Vec<Expr> = output.iter().map(|(q, f)| Expr::from((q, f))).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
+}
+
+fn lift_filter(filter: Filter, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+    let output = Arc::clone(filter.input.schema());
+    let (dear, cheap): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate).into_iter().partition(is_dear);
+    let input = match conjunction(cheap) {
+        Some(cheap) => Arc::new(LogicalPlan::Filter(Filter::try_new(cheap, filter.input)?)),
+        None => filter.input,
+    };
+    let mut lifter = Lifter::new(input.schema(), functions);
+    let mut lifted = Vec::with_capacity(dear.len());
+    for expr in dear {
+        lifted.push(lifter.lift(expr, None)?);
+    }
+    let compute = Arc::new(lifter.compute(input, &lifted)?);
+    let predicate = conjunction(lifted).ok_or_else(|| unsupported("an empty filter"))?;
+    project_to(LogicalPlan::Filter(Filter::try_new(predicate, compute)?), &output)
+}
+
+/// Calls in an inner join's ON: on one side, computed below that side; on both, in a filter above.
+fn lift_join(join: Join, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+    if join.join_type != JoinType::Inner {
+        return Err(unsupported("model and media functions cannot be used in the ON condition of this join"));
+    }
+    let output = Arc::clone(&join.schema);
+    let mut left = Lifter::new(join.left.schema(), functions);
+    let mut right = Lifter::new(join.right.schema(), functions);
+    let mut on = Vec::with_capacity(join.on.len());
+    for (l, r) in join.on {
+        on.push((left.lift(l, None)?, right.lift(r, None)?));
+    }
+    let (above, inside): (Vec<Expr>, Vec<Expr>) = join.filter.map(split_conjunction_owned).unwrap_or_default().into_iter().partition(is_dear);
+    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l))?);
+    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r))?);
+    let joined = Join::try_new(left, right, on, conjunction(inside), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
+    let mut plan = LogicalPlan::Join(joined);
+    if let Some(above) = conjunction(above) {
+        plan = lift_filter(Filter::try_new(above, Arc::new(plan))?, functions)?;
+    }
+    project_to(plan, &output)
+}
+
+/// VALUES with calls: a union of one-row projections.
+fn lift_values(rows: Vec<Vec<Expr>>, schema: &DFSchema, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+    let mut builder: Option<datafusion::logical_expr::LogicalPlanBuilder> = None;
+    for row in rows {
+        let exprs = row.into_iter().zip(schema.fields()).map(|(e, f)| e.alias(f.name()));
+        let one = datafusion::logical_expr::LogicalPlanBuilder::empty(true).project(exprs)?.build()?;
+        let one = lift_unary(one, functions)?;
+        builder = Some(match builder {
+            None => datafusion::logical_expr::LogicalPlanBuilder::from(one),
+            Some(b) => b.union(one)?,
+        });
+    }
+    builder.ok_or_else(|| unsupported("empty VALUES"))?.build()
+}
+
+fn lift_expand(expand: &Expand, functions: &Arc<Functions>) -> DfResult<Option<LogicalPlan>> {
+    let Expr::ScalarFunction(call) = &expand.call else { return Ok(None) };
+    let mut lifter = Lifter::new(expand.input.schema(), functions);
+    let call = lifter.arguments(call.clone(), None, true)?;
+    if lifter.steps.is_empty() {
+        return Ok(None);
+    }
+    let output = Arc::clone(&expand.schema);
+    let compute = Arc::new(lifter.compute(Arc::clone(&expand.input), &call.args)?);
+    let node = Expand::try_new(compute, Expr::ScalarFunction(call), expand.outer, expand.qualifier.clone(), expand.generated.clone())?;
+    let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
+    project_to(plan, &output).map(Some)
+}
+
+/// Collects the steps of one Compute node.
+struct Lifter<'a> {
+    functions: &'a Arc<Functions>,
+    /// Input columns and steps so far.
+    schema: DFSchema,
+    steps: Vec<StepExpr>,
+    known: HashMap<(Expr, Option<Expr>), usize>,
+    recorded: bool,
+}
+
+impl<'a> Lifter<'a> {
+    fn new(input: &DFSchema, functions: &'a Arc<Functions>) -> Self {
+        Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true }
+    }
+
+    /// The node; steps that `used` expressions read leave it, others live only inside their pack.
+    fn compute<'e>(mut self, input: Arc<LogicalPlan>, used: impl IntoIterator<Item = &'e Expr>) -> DfResult<LogicalPlan> {
+        if self.steps.is_empty() {
+            return Ok(Arc::unwrap_or_clone(input));
+        }
+        let mut read = HashSet::new();
+        for expr in used {
+            expr.apply(|e| {
+                if let Expr::Column(column) = e {
+                    read.insert(column.name.clone());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+        }
+        for step in &mut self.steps {
+            step.output = read.contains(&step.name);
+        }
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(Compute::try_new(input, self.steps)?) }))
+    }
+
+    /// `expr` with its dear calls replaced by columns. `guard` is true for the rows that reach `expr`.
+    fn lift(&mut self, expr: Expr, guard: Option<&Expr>) -> DfResult<Expr> {
+        if !is_dear(&expr) {
+            return Ok(expr);
+        }
+        match expr {
+            Expr::ScalarFunction(function) if dear_marker(&Expr::ScalarFunction(function.clone())) => {
+                let function = self.arguments(function, guard, true)?;
+                self.step(Expr::ScalarFunction(function), guard)
+            }
+            Expr::ScalarFunction(function) if function.name() == "try" => self.tried(function, guard),
+            Expr::ScalarFunction(function) if function.name() == "coalesce" => self.coalesce(function, guard),
+            Expr::ScalarFunction(function) => self.arguments(function, guard, false).map(Expr::ScalarFunction),
+            Expr::Case(case) => self.case(case, guard),
+            Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+                let left = self.lift(*left, guard)?;
+                // The right side matters only where the left side does not decide.
+                let open = if op == Operator::And { left.clone().is_not_false() } else { left.clone().is_not_true() };
+                let right = self.lift(*right, Some(&and(guard, open)))?;
+                Ok(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right))))
+            }
+            other => {
+                // Any other expression: its children one by one, with the same guard.
+                other
+                    .map_children(|child| {
+                        let lifted = self.lift(child, guard)?;
+                        Ok(Transformed::yes(lifted))
+                    })
+                    .data()
+            }
+        }
+    }
+
+    /// Lifts a call's arguments; a file given for bytes is fetched when `ours`.
+    fn arguments(&mut self, mut function: ScalarFunction, guard: Option<&Expr>, ours: bool) -> DfResult<ScalarFunction> {
+        let mut args = Vec::with_capacity(function.args.len());
+        for arg in std::mem::take(&mut function.args) {
+            args.push(self.lift(arg, guard)?);
+        }
+        if ours && let Some(marker) = marker(&function.func) {
+            let types: Vec<DataType> = args.iter().map(|a| a.get_type(&self.schema)).collect::<DfResult<_>>()?;
+            if let Some((signature, _)) = marker.entry.resolve(&types)
+                && let Some(signature) = marker.entry.declaration.signatures.get(signature)
+            {
+                let on_error = signature.position("on_error").and_then(|p| args.get(p)).cloned();
+                for (position, declared) in signature.arguments.iter().enumerate() {
+                    let file = types.get(position).is_some_and(|t| SqlType::of_arrow(t) == SqlType::File);
+                    if declared.ty == SqlType::Bytea && file && let Some(arg) = args.get_mut(position) {
+                        let fetch = self.fetch(arg.clone(), on_error.clone())?;
+                        *arg = self.step(fetch, guard)?;
+                    }
+                }
+            }
+        }
+        function.args = args;
+        Ok(function)
+    }
+
+    /// `file_content(file)` with the defaults of its declaration and the policy of the call around it.
+    fn fetch(&self, file: Expr, on_error: Option<Expr>) -> DfResult<Expr> {
+        let udf = self.functions.udf("file_content").ok_or_else(|| to_datafusion(Error::internal("file_content is not declared")))?;
+        let entry = &marker(udf).ok_or_else(|| to_datafusion(Error::internal("file_content is not ours")))?.entry;
+        let signature = entry.declaration.signatures.iter().find(|s| s.arguments.first().is_some_and(|a| a.ty == SqlType::File));
+        let signature = signature.or(entry.declaration.signatures.first()).ok_or_else(|| to_datafusion(Error::internal("file_content has no overload")))?;
+        let mut args = vec![file];
+        for argument in signature.arguments.iter().skip(1) {
+            let policy = on_error.clone().filter(|_| argument.name == "on_error");
+            args.push(policy.unwrap_or_else(|| Expr::Literal(defaults::scalar(argument), None)));
+        }
+        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(udf), args)))
+    }
+
+    /// The column of a call, made once for equal calls under equal guards.
+    fn step(&mut self, call: Expr, guard: Option<&Expr>) -> DfResult<Expr> {
+        let key = (call.clone(), guard.cloned());
+        if let Some(step) = self.known.get(&key).and_then(|index| self.steps.get(*index)).filter(|s| s.recorded == self.recorded) {
+            return Ok(Compute::column(&step.name));
+        }
+        let name = format!("__call_{}", NEXT_STEP.fetch_add(1, Ordering::Relaxed));
+        let (_, field) = call.to_field(&self.schema)?;
+        let field = Arc::new(field.as_ref().clone().with_name(&name).with_nullable(true));
+        let mut fields: Vec<_> = self.schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();
+        fields.push((None, field));
+        self.schema = DFSchema::new_with_metadata(fields, self.schema.metadata().clone())?;
+        self.known.insert(key, self.steps.len());
+        self.steps.push(StepExpr { name: name.clone(), call, guard: guard.cloned(), output: true, recorded: self.recorded });
+        Ok(Compute::column(&name))
+    }
+
+    /// try(expr): errors of the calls inside give NULL and are not recorded.
+    fn tried(&mut self, mut function: ScalarFunction, guard: Option<&Expr>) -> DfResult<Expr> {
+        let inner = function.args.pop().ok_or_else(|| unsupported("try() without an argument"))?;
+        let inner = inner.transform_up(|e| Ok(set_policy(e, "null"))).data()?;
+        let before = std::mem::replace(&mut self.recorded, false);
+        let lifted = self.lift(inner, guard);
+        self.recorded = before;
+        lifted
+    }
+
+    fn coalesce(&mut self, mut function: ScalarFunction, guard: Option<&Expr>) -> DfResult<Expr> {
+        let mut open = guard.cloned();
+        let mut args = Vec::with_capacity(function.args.len());
+        for arg in std::mem::take(&mut function.args) {
+            let lifted = self.lift(arg, open.as_ref())?;
+            open = Some(and(open.as_ref(), lifted.clone().is_null()));
+            args.push(lifted);
+        }
+        function.args = args;
+        Ok(Expr::ScalarFunction(function))
+    }
+
+    fn case(&mut self, case: Case, guard: Option<&Expr>) -> DfResult<Expr> {
+        let subject = case.expr.map(|e| self.lift(*e, guard)).transpose()?;
+        let mut open = guard.cloned();
+        let mut branches = Vec::with_capacity(case.when_then_expr.len());
+        for (when, then) in case.when_then_expr {
+            let when = self.lift(*when, open.as_ref())?;
+            let condition = match &subject {
+                Some(subject) => subject.clone().eq(when.clone()),
+                None => when.clone(),
+            };
+            let then = self.lift(*then, Some(&and(open.as_ref(), condition.clone().is_true())))?;
+            open = Some(and(open.as_ref(), condition.is_not_true()));
+            branches.push((Box::new(when), Box::new(then)));
+        }
+        let otherwise = case.else_expr.map(|e| self.lift(*e, open.as_ref())).transpose()?;
+        Ok(Expr::Case(Case::new(subject.map(Box::new), branches, otherwise.map(Box::new))))
+    }
+}
+
+fn and(guard: Option<&Expr>, condition: Expr) -> Expr {
+    match guard {
+        Some(guard) => guard.clone().and(condition),
+        None => condition,
+    }
+}
+
+/// A call of ours with its on_error argument set.
+fn set_policy(expr: Expr, policy: &str) -> Transformed<Expr> {
+    let Expr::ScalarFunction(mut function) = expr else { return Transformed::no(expr) };
+    let position = marker(&function.func).and_then(|m| {
+        m.entry.declaration.signatures.iter().filter(|s| s.arguments.len() == function.args.len()).find_map(|s| s.position("on_error"))
+    });
+    match position.and_then(|p| function.args.get_mut(p)) {
+        Some(arg) => {
+            *arg = Expr::Literal(ScalarValue::Utf8(Some(policy.to_owned())), None);
+            Transformed::yes(Expr::ScalarFunction(function))
+        }
+        None => Transformed::no(Expr::ScalarFunction(function)),
+    }
+}

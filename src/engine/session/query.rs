@@ -1,0 +1,348 @@
+//! A statement's way: bind, plan, optimize, lift, execute.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::parser::Statement as DfStatement;
+use futures::{StreamExt, stream};
+use sqlparser::ast::{self, VisitMut, VisitorMut};
+use squilla_core::error::{Error, Kind, Result};
+use squilla_core::kernel::Env;
+use squilla_core::settings::Settings;
+use squilla_core::types::SqlType;
+
+use crate::bind::calls::CallContext;
+use crate::bind::names;
+use crate::bind::relations::{BoundSource, Relations};
+use crate::catalog::data::{CatalogData, RelationKind};
+use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
+use crate::exec::env::StatementEnv;
+use crate::exec::row_errors::StatementErrors;
+use crate::plan::lift;
+use crate::session::relations::{Catalogs, StatementRelations};
+use crate::session::stream::{self as running, Stop};
+use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
+use crate::statement::{Statement, StatementKind};
+
+/// What one statement runs in.
+pub struct Frame {
+    /// DataFusion's state for this statement.
+    pub state: SessionState,
+    /// Failed rows.
+    pub errors: Arc<StatementErrors>,
+    /// How it stops.
+    pub stop: Stop,
+}
+
+impl Session {
+    /// Plans a statement. `given` are the parameter types that the client declared.
+    pub async fn prepare(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
+        let session = Arc::clone(self);
+        let statement = statement.clone();
+        let given = given.to_vec();
+        self.on_statement_thread(async move { session.prepare_here(&statement, &given).await }).await
+    }
+
+    /// Executes a planned statement.
+    pub async fn execute(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
+        let session = Arc::clone(self);
+        let prepared = prepared.clone();
+        self.on_statement_thread(async move { session.execute_here(prepared, parameters).await }).await
+    }
+
+    /// Runs `work` on the statement threads (their stacks are deep); a panic there is XX000.
+    async fn on_statement_thread<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        match self.database.runtime()?.spawn(work).await {
+            Ok(result) => result,
+            Err(e) => Err(Error::internal(format!("the statement failed in an unexpected way: {e}"))),
+        }
+    }
+
+    async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
+        let version = self.database.catalog.version();
+        let query = match &*statement.kind {
+            StatementKind::Sql(sql) => match &**sql {
+                ast::Statement::Query(_) => Some((**sql).clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(query) = query else {
+            let fields = crate::command::fields(self, statement)?.map(Arc::new);
+            let parameters = crate::command::parameter_types(self, statement, given).await?;
+            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
+        };
+        let plan = self.plan_query(query, &statement.text, given).await?;
+        let parameters = parameter_types(&plan, given)?;
+        let fields = Arc::new(self.result_fields(&plan));
+        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(plan)), catalog_version: version, fields: Some(fields), parameters })
+    }
+
+    async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
+        self.check_transaction(&prepared.statement)?;
+        if parameters.len() < prepared.parameters.len() {
+            return Err(Error::new(Kind::ProtocolViolation, format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len())));
+        }
+        let Some(plan) = &prepared.plan else { return crate::command::run(self, &prepared.statement, parameters).await };
+        // Tables may have changed since the statement was planned.
+        let plan = if prepared.catalog_version == self.database.catalog.version() {
+            LogicalPlan::clone(plan)
+        } else {
+            let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
+            match &*prepared.statement.kind {
+                StatementKind::Sql(sql) => self.plan_query((**sql).clone(), &prepared.statement.text, &given).await?,
+                _ => return Err(Error::internal("a plan without a query")),
+            }
+        };
+        let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters)).map_err(from_datafusion)? };
+        let fields = prepared.fields.clone().unwrap_or_default();
+        let stream = self.run_plan(plan, &prepared.statement.text).await?;
+        Ok(Execution::Rows { fields, stream, tag: RowsTag::Select })
+    }
+
+    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+        if self.transaction_status() != TransactionStatus::Failed || crate::command::ends_transaction(statement) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"))
+    }
+
+    /// The frame of a new statement: its state, environment and cancellation.
+    pub fn frame(self: &Arc<Self>, text: &str) -> Frame {
+        let settings = self.settings();
+        let query_id = uuid::Uuid::new_v4().simple().to_string();
+        let (flag, token) = self.shared.start(text, &query_id);
+        let stop = Stop { flag: flag.clone(), token, deadline: Stop::deadline(settings.duration("statement_timeout")) };
+        let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
+        let shared_env = self.database.env();
+        let defaults = settings.clone();
+        let env = Env {
+            limits: settings.limits(),
+            files: Arc::clone(&shared_env.files),
+            memory: Arc::clone(&shared_env.memory),
+            cancel: flag,
+            models: Arc::clone(&shared_env.models),
+            default_models: Arc::new(move |task| Some(defaults.get(&format!("squilla.default_model.{task}")).to_owned()).filter(|m| !m.is_empty())),
+        };
+        let statement_env = StatementEnv {
+            env: Arc::new(env),
+            errors: Arc::clone(&errors),
+            cores: Arc::clone(&self.database.cores),
+            packs_in_flight: match settings.int("squilla.packs_in_flight") {
+                0 => self.database.threads * 2,
+                n => n as usize,
+            },
+            pack_bytes: settings.int("squilla.pack_bytes").max(1) as usize,
+        };
+        let mut config = self.database.base().config().clone().with_extension(Arc::new(statement_env));
+        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
+        config.options_mut().execution.batch_size = settings.int("squilla.batch_rows").max(1) as usize;
+        let state = SessionStateBuilder::new_from_existing(self.database.base().clone()).with_config(config).build();
+        Frame { state: crate::register_session_functions(state, self), errors, stop }
+    }
+
+    /// The search path: schemas that exist, `"$user"` resolved.
+    pub fn search_path(&self, data: &CatalogData) -> Vec<String> {
+        let settings = self.settings();
+        let path = settings.get("search_path").split(',').map(|s| s.trim().trim_matches('"').trim_matches('\'').to_owned());
+        path.map(|s| if s == "$user" { self.shared.user.clone() } else { s })
+            .filter(|s| data.schemas.contains_key(s) || matches!(s.as_str(), "pg_catalog" | "information_schema" | "squilla"))
+            .collect()
+    }
+
+    /// Binds and plans a query.
+    pub async fn plan_query(self: &Arc<Self>, mut statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
+        let settings = self.settings();
+        let data = self.database.catalog.snapshot();
+        let search_path = self.search_path(&data);
+        declare_parameters(&mut statement, given);
+        if let ast::Statement::Query(query) = &mut statement {
+            names::name_columns(query, true);
+        }
+        let lookup = Lookup { data: &data, search_path: &search_path };
+        let context = CallContext { functions: &self.database.functions, settings: &settings };
+        let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
+        let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
+        crate::rewrite(&mut statement)?;
+        crate::bind::calls::bind(&mut statement, &context)?;
+        let state = self.frame_state(&settings);
+        let mut made = self.resolve_sources(&sources, &state).await?;
+        self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
+        let relations = StatementRelations { data: Arc::clone(&data), store: Arc::clone(&self.database.store), search_path, made, other: crate::system_relations(self) };
+        let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
+        let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
+        plan.map_err(|e| from_datafusion_in(e, text))
+    }
+
+    fn frame_state(self: &Arc<Self>, settings: &Settings) -> SessionState {
+        let mut config = self.database.base().config().clone();
+        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
+        let state = SessionStateBuilder::new_from_existing(self.database.base().clone()).with_config(config).build();
+        crate::register_session_functions(state, self)
+    }
+
+    async fn resolve_sources(&self, sources: &[BoundSource], state: &SessionState) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
+        let mut made = HashMap::new();
+        for source in sources {
+            let provider = crate::source::tables::resolve(&source.call, &self.database.files, state).await?;
+            let provider = provider.ok_or_else(|| Error::internal(format!("{} is not a source", source.call.name)))?;
+            made.insert(source.table.clone(), provider);
+        }
+        Ok(made)
+    }
+
+    /// Providers of the external tables that the statement names.
+    async fn external_tables(
+        &self,
+        statement: &mut ast::Statement,
+        lookup: &Lookup<'_>,
+        state: &SessionState,
+        made: &mut HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>,
+    ) -> Result<()> {
+        for name in relation_names(statement) {
+            let Some((schema, table, relation)) = lookup.find(&name) else { continue };
+            if matches!(relation.kind, RelationKind::External { .. }) {
+                let provider = crate::source::tables::external(relation, &self.database.files, state).await?;
+                made.insert(format!("{schema}.{table}"), provider);
+            }
+        }
+        Ok(())
+    }
+
+    /// Result columns of a plan.
+    pub fn result_fields(&self, plan: &LogicalPlan) -> Vec<ResultField> {
+        plan.schema()
+            .fields()
+            .iter()
+            .map(|field| ResultField { name: names::visible(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid: 0, column_number: 0 })
+            .collect()
+    }
+
+    /// Optimizes, lifts and makes operators.
+    pub async fn physical(self: &Arc<Self>, plan: &LogicalPlan, frame: &Frame) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
+        let plan = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
+        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
+    }
+
+    /// Executes a query's plan.
+    pub async fn run_plan(self: &Arc<Self>, plan: LogicalPlan, text: &str) -> Result<RowStream> {
+        let frame = self.frame(text);
+        let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
+        self.start(&frame, physical)
+    }
+
+    /// Starts a physical plan.
+    pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
+        running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
+    }
+
+    /// The statement ended: what others see of the session is idle again.
+    pub fn finish_statement(&self) {
+        self.shared.finish(self.transaction_status());
+    }
+}
+
+/// A stream of ours as DataFusion's, for sinks.
+pub fn sendable(stream: RowStream, schema: arrow::datatypes::SchemaRef) -> SendableRecordBatchStream {
+    Box::pin(RecordBatchStreamAdapter::new(schema, stream.map(|b| b.map_err(to_datafusion))))
+}
+
+/// A few rows made here.
+pub fn rows_of(batch: RecordBatch) -> RowStream {
+    stream::iter([Ok(batch)]).boxed()
+}
+
+/// Looks names up in one snapshot.
+pub struct Lookup<'a> {
+    /// Snapshot.
+    pub data: &'a CatalogData,
+    /// Schemas of unqualified names.
+    pub search_path: &'a [String],
+}
+
+impl<'a> Lookup<'a> {
+    /// The relation of a name of one to three parts, with its schema and name.
+    pub fn find<'s>(&'s self, name: &[String]) -> Option<(String, String, &'a crate::catalog::data::Relation)> {
+        match name {
+            [table] => {
+                let (schema, relation) = self.data.resolve(self.search_path, table)?;
+                Some((schema.to_owned(), table.clone(), relation))
+            }
+            [schema, table] | [_, schema, table] => {
+                let relation = self.data.schemas.get(schema)?.relations.get(table)?;
+                Some((schema.clone(), table.clone(), relation))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Relations for Lookup<'_> {
+    fn view(&self, name: &[String]) -> Option<String> {
+        match &self.find(name)?.2.kind {
+            RelationKind::View { sql, .. } => Some(sql.clone()),
+            _ => None,
+        }
+    }
+
+    fn is_source(&self, name: &str) -> bool {
+        crate::source::tables::sources().iter().any(|s| s.name == name)
+    }
+}
+
+/// Every name that stands where a relation can.
+fn relation_names(statement: &mut ast::Statement) -> Vec<Vec<String>> {
+    struct Names(Vec<Vec<String>>);
+    impl VisitorMut for Names {
+        type Break = ();
+        fn pre_visit_relation(&mut self, name: &mut ast::ObjectName) -> ControlFlow<()> {
+            self.0.push(crate::statement::name_parts(name));
+            ControlFlow::Continue(())
+        }
+    }
+    let mut names = Names(Vec::new());
+    let _ = statement.visit(&mut names);
+    names.0
+}
+
+/// `$n` whose type the client declared becomes a cast to that type.
+fn declare_parameters(statement: &mut ast::Statement, given: &[Option<SqlType>]) {
+    struct Declare<'a>(&'a [Option<SqlType>]);
+    impl VisitorMut for Declare<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            let ast::Expr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
+            let ast::Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
+            let number = name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
+            let declared = number.checked_sub(1).and_then(|i| self.0.get(i)).and_then(Option::as_ref);
+            if let Some(ty) = declared.filter(|t| !matches!(t, SqlType::Unknown)) {
+                *expr = crate::cast_expression(expr.clone(), ty);
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    if !given.is_empty() {
+        let _ = statement.visit(&mut Declare(given));
+    }
+}
+
+/// Types of `$1`...: what the client declared, else what the plan needs, else text.
+pub fn parameter_types(plan: &LogicalPlan, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
+    let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+    let highest = inferred.keys().filter_map(|k| k.trim_start_matches('$').parse::<usize>().ok()).max().unwrap_or(0).max(given.len());
+    Ok((1..=highest)
+        .map(|n| match given.get(n - 1).and_then(Clone::clone).filter(|t| *t != SqlType::Unknown) {
+            Some(ty) => ty,
+            None => inferred.get(&format!("${n}")).and_then(|t| t.as_ref()).map(SqlType::of_arrow).filter(|t| *t != SqlType::Unknown).unwrap_or(SqlType::Text),
+        })
+        .collect())
+}
