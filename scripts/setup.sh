@@ -22,7 +22,7 @@ as_root() {
 # lacks COMMAND|LIBRARY|-: true when the command, the pkg-config library (lib...) or, with -, the package is not there.
 lacks() {
   case $1 in
-    -) ! dpkg-query -W -f '${Status}' "$2" 2>/dev/null | grep -q 'ok installed' ;;
+    -) command -v dpkg-query >/dev/null && ! dpkg-query -W -f '${Status}' "$2" 2>/dev/null | grep -q 'ok installed' ;;
     lib*) ! pkg-config --exists "$1" 2>/dev/null ;;
     *) ! command -v "$1" >/dev/null ;;
   esac

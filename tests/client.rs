@@ -16,6 +16,9 @@ use crate::value_text::value_text;
 /// The longest that one record may take.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(180);
 
+/// The longest that a login may take.
+const LOGIN_TIME_MAX: Duration = Duration::from_secs(15);
+
 /// Which part of the protocol carries the statements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -95,7 +98,8 @@ impl<'a> FromSql<'a> for Raw {
 
 /// Opens a connection whose task ends with the client.
 pub async fn connect(config: &str) -> Result<Client, tokio_postgres::Error> {
-    let (client, connection) = tokio_postgres::connect(config, NoTls).await?;
+    let login = tokio::time::timeout(LOGIN_TIME_MAX, tokio_postgres::connect(config, NoTls)).await;
+    let (client, connection) = login.unwrap_or_else(|_| panic!("no login within {LOGIN_TIME_MAX:?}"))?;
     tokio::spawn(connection);
     Ok(client)
 }
