@@ -4,19 +4,21 @@
 //! time runs on the engine's threads; the session is locked by one piece of work at a time. This is the only file that
 //! calls the engine's session. Deliberately absent: messages.
 
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
-use arrow::record_batch::RecordBatch;
 use datafusion::common::ScalarValue;
-use futures::stream::BoxStream;
+use futures::FutureExt;
+use parking_lot::Mutex;
 use pgwire::messages::response::TransactionStatus as WireStatus;
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
-use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, RowsTag, Session, TransactionStatus};
+use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, Session, TransactionStatus};
 use squilla_engine::statement::Statement;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,9 @@ use crate::encode::style::{ImageEncoder, Style};
 use crate::encode::zone::Zone;
 use crate::frontend::Bind;
 
+/// Text longer than this is parsed on the engine's threads.
+const SHORT_TEXT: usize = 16 << 10;
+
 /// A prepared statement and what Describe says of it.
 pub struct Described {
     prepared: Prepared,
@@ -33,19 +38,6 @@ pub struct Described {
     pub parameters: Vec<SqlType>,
     /// Columns; None for statements without rows.
     pub fields: Option<Vec<ResultField>>,
-}
-
-/// A statement that has begun.
-pub enum Started {
-    /// It is over already.
-    Done(String),
-    /// It gives rows.
-    Rows {
-        /// The rows.
-        stream: BoxStream<'static, Result<RecordBatch>>,
-        /// What the command tag says before the number of rows.
-        tag: String,
-    },
 }
 
 /// What ReadyForQuery reports.
@@ -70,19 +62,51 @@ impl Status {
     }
 }
 
+/// Who may be cancelled: the secret of each session, and the token of the statement that it runs.
+#[derive(Clone, Default)]
+pub struct CancelKeys {
+    keys: Arc<Mutex<HashMap<i32, (i32, Arc<Mutex<CancellationToken>>)>>>,
+}
+
+impl CancelKeys {
+    /// Stops the statement of a session; a wrong secret does nothing.
+    pub fn cancel(&self, pid: i32, secret: i32) {
+        if let Some((known, token)) = self.keys.lock().get(&pid)
+            && *known == secret
+        {
+            token.lock().cancel();
+        }
+    }
+}
+
 /// A session and the threads it works on.
 pub struct Backend {
-    session: Arc<Mutex<Session>>,
+    session: Arc<Session>,
     engine: tokio::runtime::Handle,
     image_encoder: Option<ImageEncoder>,
-    cancel: CancellationToken,
+    keys: CancelKeys,
+    cancel: Arc<Mutex<CancellationToken>>,
     deadline: Option<Instant>,
 }
 
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.session.cancel();
+        self.keys.keys.lock().remove(&self.session.backend_pid());
+    }
+}
+
+/// A panic inside the future becomes an error of the statement.
+pub async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err(Error::internal("the statement failed in an unexpected way")))
+}
+
 impl Backend {
-    /// Wraps a session.
-    pub fn new(session: Session, engine: tokio::runtime::Handle, image_encoder: Option<ImageEncoder>) -> Self {
-        Self { session: Arc::new(Mutex::new(session)), engine, image_encoder, cancel: CancellationToken::new(), deadline: None }
+    /// Wraps a session, which from now on can be cancelled by its key.
+    pub fn new(session: Session, engine: tokio::runtime::Handle, keys: CancelKeys, image_encoder: Option<ImageEncoder>) -> Self {
+        let cancel = Arc::new(Mutex::new(CancellationToken::new()));
+        keys.keys.lock().insert(session.backend_pid(), (session.secret(), Arc::clone(&cancel)));
+        Self { session: Arc::new(session), engine, image_encoder, keys, cancel, deadline: None }
     }
 
     /// Runs work on the engine's threads.
@@ -91,15 +115,14 @@ impl Backend {
     }
 
     /// A new statement begins: what was cancelled before does not concern it, and its time starts now.
-    pub async fn begin_statement(&mut self) {
-        let mut session = self.session.lock().await;
-        self.cancel = session.begin_statement();
-        self.deadline = session.statement_timeout().map(|limit| Instant::now() + limit);
+    pub fn begin_statement(&mut self) {
+        *self.cancel.lock() = CancellationToken::new();
+        self.deadline = limit(&self.session.settings(), "statement_timeout").map(|limit| Instant::now() + limit);
     }
 
     /// Fires when the statement is to stop.
     pub fn cancelled(&self) -> CancellationToken {
-        self.cancel.clone()
+        self.cancel.lock().clone()
     }
 
     /// When the statement has to be over.
@@ -108,27 +131,32 @@ impl Backend {
     }
 
     /// How long the client may say nothing.
-    pub async fn idle_limit(&self, status: Status) -> Option<Duration> {
-        self.session.lock().await.idle_timeout(status != Status::Idle)
+    pub fn idle_limit(&self, status: Status) -> Option<Duration> {
+        limit(&self.session.settings(), if status == Status::Idle { "idle_session_timeout" } else { "idle_in_transaction_session_timeout" })
     }
 
-    /// Fires when another session terminates this one.
-    pub async fn terminated(&self) {
-        let token = self.session.lock().await.terminated();
-        token.cancelled().await;
+    /// Whether another session has ended this one.
+    pub fn is_terminated(&self) -> bool {
+        self.session.is_terminated()
     }
 
     /// SQL text to statements.
     pub fn parse(&self, text: String) -> impl Future<Output = Result<Vec<Statement>>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
-        async move { session.lock().await.parse(&text) }
+        let engine = (text.len() > SHORT_TEXT).then(|| self.engine.clone());
+        async move {
+            match engine {
+                None => session.parse(&text),
+                Some(engine) => engine.spawn(async move { session.parse(&text) }).await.unwrap_or_else(|e| Err(Error::internal(format!("the parser failed: {e}")))),
+            }
+        }
     }
 
     /// A statement to its plan.
     pub fn prepare(&self, statement: Statement, types: Vec<Option<SqlType>>) -> impl Future<Output = Result<Described>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
         async move {
-            let prepared = session.lock().await.prepare(&statement, &types).await?;
+            let prepared = session.prepare(&statement, &types).await?;
             let parameters = prepared.parameter_types().to_vec();
             let fields = prepared.fields().map(<[ResultField]>::to_vec);
             Ok(Described { prepared, parameters, fields })
@@ -136,22 +164,18 @@ impl Backend {
     }
 
     /// Begins to execute.
-    pub fn start(&self, described: Arc<Described>, parameters: Vec<ArrayRef>) -> impl Future<Output = Result<Started>> + Send + 'static + use<> {
+    pub fn start(&self, described: Arc<Described>, parameters: Vec<ArrayRef>) -> impl Future<Output = Result<Execution>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
         async move {
             let values = parameters.iter().map(|array| ScalarValue::try_from_array(array, 0)).collect::<std::result::Result<Vec<_>, _>>();
             let values = values.map_err(|e| Error::internal(format!("a parameter cannot be used: {e}")))?;
-            let execution = session.lock().await.execute(&described.prepared, values).await?;
-            Ok(match execution {
-                Execution::Done { tag } => Started::Done(tag),
-                Execution::Rows { stream, tag, .. } => Started::Rows { stream, tag: word(&tag) },
-            })
+            session.execute(&described.prepared, values).await
         }
     }
 
     /// The values of a Bind message.
-    pub async fn decode(&self, types: &[SqlType], bind: &Bind) -> Result<Vec<ArrayRef>> {
-        let style = self.session.lock().await.output_style();
+    pub fn decode(&self, types: &[SqlType], bind: &Bind) -> Result<Vec<ArrayRef>> {
+        let style = self.session.output_style();
         let input = Input {
             clock: Clock {
                 zone: zone(&style),
@@ -174,8 +198,8 @@ impl Backend {
     }
 
     /// How values are printed now.
-    pub async fn style(&self) -> Arc<Style> {
-        let output = self.session.lock().await.output_style();
+    pub fn style(&self) -> Arc<Style> {
+        let output = self.session.output_style();
         let mut style = Style {
             zone: zone(&output),
             bytea_hex: !output.bytea_output.eq_ignore_ascii_case("escape"),
@@ -189,49 +213,62 @@ impl Backend {
         Arc::new(style)
     }
 
-    /// Notices since the last call: error, severity, SQLSTATE.
-    pub async fn notices(&self) -> Vec<(Error, String, String)> {
-        let notices = self.session.lock().await.take_notices();
-        notices.into_iter().map(|n| (n.error, n.severity.to_string(), n.code)).collect()
+    /// Notices since the last call that the client wants to see: error, severity, SQLSTATE.
+    pub fn notices(&self) -> Vec<(Error, &'static str, &'static str)> {
+        let notices = self.session.take_notices();
+        if notices.is_empty() {
+            return Vec::new();
+        }
+        let least = rank(self.session.settings().get("client_min_messages"));
+        // INFO is always sent.
+        notices.into_iter().filter(|n| n.severity == "INFO" || rank(n.severity) >= least).map(|n| (n.error, n.severity, n.code)).collect()
     }
 
     /// Settings that clients follow and that have changed since the last call.
-    pub async fn changed_parameters(&self) -> Vec<(String, String)> {
-        self.session.lock().await.changed_parameters()
+    pub fn changed_parameters(&self) -> Vec<(String, String)> {
+        self.session.changed_parameters()
     }
 
     /// All settings that clients follow.
-    pub async fn reported_parameters(&self) -> Vec<(String, String)> {
-        self.session.lock().await.reported_parameters()
+    pub fn reported_parameters(&self) -> Vec<(String, String)> {
+        self.session.reported_parameters()
     }
 
     /// The state of the transaction.
-    pub async fn status(&self) -> Status {
-        match self.session.lock().await.transaction_status() {
+    pub fn status(&self) -> Status {
+        match self.session.transaction_status() {
             TransactionStatus::Idle => Status::Idle,
             TransactionStatus::InTransaction => Status::Open,
             TransactionStatus::Failed => Status::Failed,
         }
     }
 
-    /// A statement failed: an open transaction is lost.
-    pub async fn fail(&self) {
-        self.session.lock().await.fail_transaction();
+    /// A statement failed: its work ends, and an open transaction is lost.
+    pub fn fail(&self) {
+        self.session.cancel();
+        self.session.fail_transaction();
     }
 
-    /// Several statements in one message are one transaction.
-    pub async fn begin_implicit(&self) {
-        self.session.lock().await.simple_query_begin();
-    }
-
-    /// Their end.
-    pub async fn commit_implicit(&self) -> Result<()> {
-        self.session.lock().await.simple_query_commit().await
+    /// The session waits for its client again.
+    pub fn finish(&self) {
+        self.session.finish_statement();
     }
 }
 
-fn word(tag: &RowsTag) -> String {
-    tag.word().to_owned()
+/// The order of message severities.
+fn rank(severity: &str) -> u8 {
+    match severity.to_ascii_lowercase().as_str() {
+        "notice" => 2,
+        "warning" => 3,
+        "error" => 4,
+        "log" => 1,
+        _ => 0,
+    }
+}
+
+/// A time limit; zero is none.
+fn limit(settings: &Settings, name: &str) -> Option<Duration> {
+    Some(settings.duration(name)).filter(|limit| !limit.is_zero())
 }
 
 fn zone(style: &OutputStyle) -> Zone {

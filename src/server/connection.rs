@@ -15,7 +15,7 @@ use squilla_engine::session::SessionOptions;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, CancelKeys};
 use crate::encode::style::ImageEncoder;
 use crate::query::Conversation;
 use crate::report::{self, Severity};
@@ -34,6 +34,8 @@ pub struct Shared {
     pub database: Arc<Database>,
     /// Threads that plan and run statements.
     pub engine: tokio::runtime::Handle,
+    /// Keys of CancelRequests.
+    pub keys: CancelKeys,
     /// Encryption.
     pub tls: Option<Tls>,
     /// Sessions at a time.
@@ -74,6 +76,7 @@ async fn log_in(stream: Box<dyn Stream>, first_byte: Option<u8>, peer: &Peer, sh
     let login = match request {
         Ok(Request::Login(login)) => login,
         Ok(Request::Cancel { pid, secret }) => {
+            shared.keys.cancel(pid, secret);
             shared.database.cancel(pid, secret);
             opened.wire.close().await;
             return None;
@@ -83,7 +86,7 @@ async fn log_in(stream: Box<dyn Stream>, first_byte: Option<u8>, peer: &Peer, sh
             return None;
         }
     };
-    match open(&mut opened.wire, &login, peer, shared).await {
+    match open(&mut opened.wire, opened.secure, &login, peer, shared).await {
         Ok((backend, slot)) => Some((Conversation::new(opened.wire, backend), slot)),
         Err(e) => {
             refuse(&mut opened.wire, e).await;
@@ -93,20 +96,23 @@ async fn log_in(stream: Box<dyn Stream>, first_byte: Option<u8>, peer: &Peer, sh
 }
 
 /// Authenticates, makes the session and tells the client about it.
-async fn open(wire: &mut Wire, login: &Login, peer: &Peer, shared: &Shared) -> Result<(Backend, Slot), Broken> {
+async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared: &Shared) -> Result<(Backend, Slot), Broken> {
     startup::answer_version(wire, login);
-    match shared.database.authentication(&login.user, peer.loopback) {
-        Rule::Trust => {}
-        Rule::Scram { verifier } => startup::scram(wire, shared.tls.as_ref(), &login.user, &verifier).await?,
-        Rule::Reject(e) => return Err(Broken::Fatal(e)),
-    }
+    let user = match shared.database.authentication(&login.user, peer.loopback) {
+        Rule::Trust { role } => role,
+        Rule::Scram { verifier } => {
+            let tls = shared.tls.as_ref().filter(|_| secure);
+            startup::scram(wire, tls, &login.user, verifier.as_deref()).await?;
+            login.user.clone()
+        }
+    };
     let slot = Arc::clone(&shared.slots).try_acquire_owned().map_err(|_| Broken::Fatal(Error::new(Kind::TooManyConnections, "sorry, too many clients already")))?;
     if shared.shutdown.is_cancelled() {
         return Err(Broken::Fatal(Error::new(Kind::CannotConnectNow, "the database system is shutting down")));
     }
     let application_name = login.settings.iter().rev().find(|(n, _)| n == "application_name").map_or(String::new(), |(_, v)| v.clone());
     let options = SessionOptions {
-        user: login.user.clone(),
+        user,
         database: login.database.clone(),
         application_name,
         client_addr: peer.address,
@@ -114,9 +120,9 @@ async fn open(wire: &mut Wire, login: &Login, peer: &Peer, shared: &Shared) -> R
     };
     let session = shared.database.connect(options).map_err(Broken::Fatal)?;
     let (pid, secret) = (session.backend_pid(), session.secret());
-    let backend = Backend::new(session, shared.engine.clone(), shared.image_encoder);
+    let backend = Backend::new(session, shared.engine.clone(), shared.keys.clone(), shared.image_encoder);
     wire.put(PgWireBackendMessage::Authentication(Authentication::Ok));
-    for (name, value) in backend.reported_parameters().await {
+    for (name, value) in backend.reported_parameters() {
         wire.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)));
     }
     wire.put(PgWireBackendMessage::BackendKeyData(BackendKeyData::new(pid, SecretKey::I32(secret))));

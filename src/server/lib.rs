@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod connection;
+pub mod copy;
 pub mod decode;
 pub mod encode;
 pub mod frontend;

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::CancelKeys;
 use crate::connection::{Peer, Shared, serve};
 use crate::encode::style::ImageEncoder;
 use crate::tls::{Tls, TlsFiles};
@@ -26,7 +27,7 @@ const STRANGERS_MAX: usize = 1000;
 /// Pause after an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where and how to serve.
+/// Where and how to serve. The server's own tasks run where `run` is called; statements run on the database's threads.
 pub struct ServerConfig {
     /// TCP addresses.
     pub listen: Vec<SocketAddr>,
@@ -42,13 +43,11 @@ pub struct ServerConfig {
     pub message_bytes_max: usize,
     /// Encodes images for `squilla.image_output`.
     pub image_encoder: Option<ImageEncoder>,
-    /// The runtime that plans and runs statements; the server's own tasks run where `run` is called.
-    pub engine: tokio::runtime::Handle,
 }
 
 impl ServerConfig {
     /// One TCP address, defaults for the rest.
-    pub fn new(listen: SocketAddr, engine: tokio::runtime::Handle) -> Self {
+    pub fn new(listen: SocketAddr) -> Self {
         Self {
             listen: vec![listen],
             socket: None,
@@ -57,7 +56,6 @@ impl ServerConfig {
             authentication_timeout: Duration::from_secs(60),
             message_bytes_max: 0x3fff_fffe,
             image_encoder: None,
-            engine,
         }
     }
 }
@@ -104,8 +102,9 @@ impl Server {
             listeners.push(Listener::Unix(unix(path)?, path.clone()));
         }
         let shared = Shared {
+            engine: database.runtime()?,
             database,
-            engine: config.engine,
+            keys: CancelKeys::default(),
             tls,
             slots: Arc::new(Semaphore::new(config.max_connections)),
             authentication_timeout: config.authentication_timeout,

@@ -9,24 +9,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgwire::messages::PgWireBackendMessage;
+use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
 use pgwire::messages::startup::ParameterStatus;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
+use squilla_engine::session::{Execution, ResultField, RowStream, RowsTag};
+use squilla_engine::statement::CopyOption;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Described, Started, Status};
+use crate::backend::{Backend, Described, Status};
+use crate::copy::{CopyFormat, CopyOptions, Value, write};
 use crate::encode::{OutputColumn, RowEncoder};
 use crate::frontend::{Bind, Frontend, Target};
 use crate::report::{self, Severity};
-use crate::running::{Running, Stop};
+use crate::running::{Stop, deliver, watch};
 use crate::stream::Source;
 use crate::wire::{Broken, Wire};
 
 /// Prepared statements and portals one session may hold.
 const NAMES_MAX: usize = 100_000;
+/// How often an idle session looks whether another one has ended it.
+const TERMINATION_POLL: Duration = Duration::from_secs(1);
 
 /// A statement prepared by Parse. None is the empty query.
 type Prepared = Option<Arc<Described>>;
@@ -41,9 +47,9 @@ struct Portal {
 
 enum PortalState {
     Ready,
-    Open { source: Source, tag: String },
+    Open { source: Source, tag: RowsTag },
     /// Rows have been; another Execute gives none.
-    Ended { tag: Option<String> },
+    Ended { tag: Option<RowsTag> },
 }
 
 /// One session.
@@ -71,11 +77,11 @@ impl Conversation {
             return;
         }
         loop {
-            let idle = self.backend.idle_limit(self.last_status).await;
+            let idle = self.backend.idle_limit(self.last_status);
             let message = tokio::select! {
                 message = self.wire.next() => message,
                 () = shutdown.cancelled() => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
-                () = self.backend.terminated() => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
+                () = terminated(&self.backend) => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
                 () = sleep(idle) => Err(Broken::Fatal(idle_error(self.last_status))),
             };
             let done = match message {
@@ -141,7 +147,7 @@ impl Conversation {
         self.wire.put(report::error(&error, Severity::Error));
         // The client learns of it now: a cancelled plan may hold the session for a moment more.
         self.wire.flush().await.map_err(|_| Stop::Gone)?;
-        self.backend.fail().await;
+        self.backend.fail();
         self.portals.retain(|_, p| !matches!(p.state, PortalState::Open { .. }));
         if extended {
             self.skipping = true;
@@ -153,21 +159,17 @@ impl Conversation {
 
     async fn sync(&mut self) -> Done {
         self.skipping = false;
-        if let Err(e) = self.backend.commit_implicit().await {
-            self.put_notices().await;
-            self.wire.put(report::error(&e, Severity::Error));
-            self.backend.fail().await;
-        }
         self.ready().await
     }
 
     /// ReadyForQuery, with everything that goes in front of it.
     async fn ready(&mut self) -> Done {
-        self.put_notices().await;
-        for (name, value) in self.backend.changed_parameters().await {
+        self.put_notices();
+        for (name, value) in self.backend.changed_parameters() {
             self.wire.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)));
         }
-        let status = self.backend.status().await;
+        self.backend.finish();
+        let status = self.backend.status();
         if status == Status::Idle {
             // Portals live as long as their transaction.
             self.portals.clear();
@@ -177,14 +179,14 @@ impl Conversation {
         self.wire.flush().await.map_err(|_| Stop::Gone)
     }
 
-    async fn put_notices(&mut self) {
-        for (error, severity, code) in self.backend.notices().await {
-            self.wire.put(report::notice(&error, &severity, &code));
+    fn put_notices(&mut self) {
+        for (error, severity, code) in self.backend.notices() {
+            self.wire.put(report::notice(&error, severity, code));
         }
     }
 
-    async fn complete(&mut self, tag: String) {
-        self.put_notices().await;
+    fn complete(&mut self, tag: String) {
+        self.put_notices();
         self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
     }
 
@@ -201,15 +203,11 @@ impl Conversation {
     }
 
     async fn statements_of(&mut self, text: String) -> Done {
-        self.backend.begin_statement().await;
+        self.backend.begin_statement();
         let statements = self.running(self.backend.parse(text)).await?;
         if statements.is_empty() {
             self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
             return Ok(());
-        }
-        let several = statements.len() > 1;
-        if several {
-            self.backend.begin_implicit().await;
         }
         for statement in statements {
             let described = Arc::new(self.running(self.backend.prepare(statement, Vec::new())).await?);
@@ -222,9 +220,6 @@ impl Conversation {
             }
             let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns, state: PortalState::Ready };
             self.advance(&mut portal, 0, true).await?;
-        }
-        if several {
-            self.backend.commit_implicit().await.map_err(Stop::Failed)?;
         }
         Ok(())
     }
@@ -241,7 +236,7 @@ impl Conversation {
         if self.statements.len() >= NAMES_MAX {
             return Err(Stop::Failed(too_many("prepared statements")));
         }
-        self.backend.begin_statement().await;
+        self.backend.begin_statement();
         let types = types.iter().map(|oid| crate::backend::type_of(*oid)).collect::<Result<Vec<_>>>().map_err(Stop::Failed)?;
         let mut statements = self.running(self.backend.parse(text)).await?;
         if statements.len() > 1 {
@@ -275,7 +270,7 @@ impl Conversation {
         }
         let columns = prepared.as_ref().map_or(Ok(Vec::new()), |p| outputs(p, &bind.result_formats))?;
         let parameters = match &prepared {
-            Some(p) if wanted > 0 => self.backend.decode(&p.parameters, &bind).await.map_err(Stop::Failed)?,
+            Some(p) if wanted > 0 => self.backend.decode(&p.parameters, &bind).map_err(Stop::Failed)?,
             _ => Vec::new(),
         };
         self.portals.insert(bind.portal, Portal { statement: prepared, parameters, columns, state: PortalState::Ready });
@@ -306,9 +301,9 @@ impl Conversation {
     async fn execute(&mut self, name: &str, rows_max: usize) -> Done {
         // Taken out while it runs: an error drops it with its stream.
         let mut portal = self.portals.remove(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
-        self.backend.begin_statement().await;
+        self.backend.begin_statement();
         let done = self.advance(&mut portal, rows_max, false).await;
-        if done.is_ok() && self.backend.status().await == Status::Idle && self.last_status != Status::Idle {
+        if done.is_ok() && self.backend.status() == Status::Idle && self.last_status != Status::Idle {
             self.portals.clear();
         }
         if done.is_ok() {
@@ -324,7 +319,7 @@ impl Conversation {
         let (source, tag) = match std::mem::replace(&mut portal.state, PortalState::Ended { tag: None }) {
             PortalState::Open { source, tag } => (source, tag),
             PortalState::Ended { tag: Some(tag) } => {
-                self.complete(format!("{tag} 0")).await;
+                self.complete(tag.text(0));
                 portal.state = PortalState::Ended { tag: Some(tag) };
                 return Ok(());
             }
@@ -339,17 +334,18 @@ impl Conversation {
                 };
                 let parameters = std::mem::take(&mut portal.parameters);
                 match self.running(self.backend.start(described, parameters)).await? {
-                    Started::Done(tag) => {
-                        self.complete(tag).await;
+                    Execution::Done { tag } => {
+                        self.complete(tag);
                         return Ok(());
                     }
-                    Started::Rows { stream, tag } => (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style().await)), tag),
+                    Execution::Rows { stream, tag, .. } => (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style()), None), tag),
+                    Execution::CopyOut { fields, stream, options } => return self.copy_out(&fields, stream, &options).await,
                 }
             }
         };
-        let pumped = Running::pump(&self.backend, source, rows_max).deliver(&mut self.wire, &self.backend).await?;
+        let pumped = deliver(source, rows_max, &mut self.wire, &self.backend).await?;
         if pumped.finished {
-            self.complete(format!("{tag} {}", pumped.rows)).await;
+            self.complete(tag.text(pumped.rows));
             portal.state = PortalState::Ended { tag: (!simple).then_some(tag) };
         } else {
             self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
@@ -358,9 +354,41 @@ impl Conversation {
         Ok(())
     }
 
+    async fn copy_out(&mut self, fields: &[ResultField], stream: RowStream, options: &[(String, CopyOption)]) -> Done {
+        let names: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
+        let given = options.iter().map(|(name, value)| (name.as_str(), option_value(value)));
+        let options = CopyOptions::new(given, &names, false).map_err(Stop::Failed)?;
+        let binary = options.format == CopyFormat::Binary;
+        let columns: Vec<OutputColumn> = fields.iter().map(|f| OutputColumn { ty: f.ty.clone(), binary }).collect();
+        let formats = vec![i16::from(binary); columns.len()];
+        self.wire.put(PgWireBackendMessage::CopyOutResponse(CopyOutResponse::new(i8::from(binary), columns.len() as i16, formats)));
+        write::begin(&mut self.wire.output, &options, &names);
+        let source = Source::new(stream, RowEncoder::new(columns, self.backend.style()), Some(options.clone()));
+        let pumped = deliver(source, 0, &mut self.wire, &self.backend).await?;
+        write::end(&mut self.wire.output, &options);
+        self.wire.put(PgWireBackendMessage::CopyDone(CopyDone::new()));
+        self.complete(format!("COPY {}", pumped.rows));
+        Ok(())
+    }
+
     /// Runs work of the engine while watching for cancellation, time-out and the client.
-    async fn running<T: Send + 'static>(&mut self, work: impl Future<Output = Result<T>> + Send + 'static) -> std::result::Result<T, Stop> {
-        Running::work(&self.backend, work).finish(&mut self.wire, &self.backend).await
+    async fn running<T>(&mut self, work: impl Future<Output = Result<T>>) -> std::result::Result<T, Stop> {
+        watch(work, &mut self.wire, &self.backend).await
+    }
+}
+
+fn option_value(option: &CopyOption) -> Value<'_> {
+    match option {
+        CopyOption::Flag => Value::Flag,
+        CopyOption::Value(text) => Value::Text(text),
+        CopyOption::List(list) => Value::List(list),
+    }
+}
+
+/// Completes when another session has ended this one.
+async fn terminated(backend: &Backend) {
+    while !backend.is_terminated() {
+        tokio::time::sleep(TERMINATION_POLL).await;
     }
 }
 

@@ -5,16 +5,13 @@
 //! delays another connection or its own cancellation; a watcher that is dropped stops its work. Deliberately absent:
 //! what the work is.
 
-use futures::FutureExt;
-use std::panic::AssertUnwindSafe;
-
 use squilla_core::error::{Error, Kind, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, caught};
 use crate::stream::{Piece, Pumped, Source};
 use crate::wire::Wire;
 
@@ -29,90 +26,69 @@ pub enum Stop {
     Gone,
 }
 
-/// Work on the engine's threads; stopped when dropped.
-pub struct Running<T> {
-    task: JoinHandle<Result<T>>,
-    pieces: Option<mpsc::Receiver<Piece>>,
+/// Waits for work of the engine.
+pub async fn watch<T>(work: impl Future<Output = Result<T>>, wire: &mut Wire, backend: &Backend) -> std::result::Result<T, Stop> {
+    let cancel = backend.cancelled();
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Stop::Failed(cancelled())),
+        () = until(backend.deadline()) => Err(Stop::Failed(timed_out())),
+        done = caught(work) => done.map_err(Stop::Failed),
+        () = wire.gone() => Err(Stop::Gone),
+    }
 }
 
-impl<T> Drop for Running<T> {
+/// Rows under way; their source stops when this is dropped.
+struct Running {
+    task: JoinHandle<Result<Pumped>>,
+    pieces: mpsc::Receiver<Piece>,
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A panic inside the future becomes an error of the statement.
-async fn caught<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Error::internal(format!("the statement hit a defect: {}", text.unwrap_or_else(|| "unknown panic".into()))))
-    })
-}
-
-impl<T: Send + 'static> Running<T> {
-    /// Starts work without rows.
-    pub fn work(backend: &Backend, work: impl Future<Output = Result<T>> + Send + 'static) -> Self {
-        Self { task: backend.spawn(caught(work)), pieces: None }
-    }
-
-    /// Waits for the result.
-    pub async fn finish(mut self, wire: &mut Wire, backend: &Backend) -> std::result::Result<T, Stop> {
-        let (cancel, deadline) = (backend.cancelled(), backend.deadline());
-        loop {
-            tokio::select! {
-                biased;
-                () = cancel.cancelled() => return Err(Stop::Failed(cancelled())),
-                () = until(deadline) => return Err(Stop::Failed(timed_out())),
-                piece = next(&mut self.pieces) => match piece {
-                    Some(piece) => self.put(piece, wire, &cancel, deadline).await?,
-                    None => self.pieces = None,
-                },
-                done = &mut self.task, if self.pieces.is_none() => return match done {
-                    Ok(result) => result.map_err(Stop::Failed),
-                    Err(e) if e.is_panic() => Err(Stop::Failed(Error::internal("the statement hit a defect"))),
-                    Err(_) => Err(Stop::Failed(cancelled())),
-                },
-                () = wire.gone() => return Err(Stop::Gone),
-            }
-        }
-    }
-
-    /// Writes a piece; a slow reader holds up the work, not the watch over it.
-    async fn put(&self, piece: Piece, wire: &mut Wire, cancel: &CancellationToken, deadline: Option<Instant>) -> std::result::Result<(), Stop> {
-        if wire.output.is_empty() {
-            wire.output = piece.bytes;
-        } else {
-            wire.output.extend_from_slice(&piece.bytes);
-        }
-        if !piece.urgent && !wire.is_full() {
-            return Ok(());
-        }
+/// Sends at most `rows_max` rows of a source (0: all) and gives it back.
+pub async fn deliver(source: Source, rows_max: usize, wire: &mut Wire, backend: &Backend) -> std::result::Result<Pumped, Stop> {
+    let (sender, pieces) = mpsc::channel(2);
+    let mut running = Running { task: backend.spawn(caught(source.pump(rows_max, sender))), pieces };
+    let (cancel, deadline) = (backend.cancelled(), backend.deadline());
+    loop {
         tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Stop::Failed(cancelled())),
-            () = until(deadline) => Err(Stop::Failed(timed_out())),
-            written = wire.flush() => written.map_err(|_| Stop::Gone),
+            () = cancel.cancelled() => return Err(Stop::Failed(cancelled())),
+            () = until(deadline) => return Err(Stop::Failed(timed_out())),
+            piece = running.pieces.recv() => match piece {
+                Some(piece) => put(piece, wire, &cancel, deadline).await?,
+                None => break,
+            },
+            () = wire.gone() => return Err(Stop::Gone),
         }
     }
-}
-
-impl Running<Pumped> {
-    /// Starts sending rows of a source.
-    pub fn pump(backend: &Backend, source: Source, rows_max: usize) -> Self {
-        let (sender, pieces) = mpsc::channel(2);
-        Self { task: backend.spawn(caught(source.pump(rows_max, sender))), pieces: Some(pieces) }
-    }
-
-    /// Writes the rows as they come and waits for the end.
-    pub async fn deliver(self, wire: &mut Wire, backend: &Backend) -> std::result::Result<Pumped, Stop> {
-        self.finish(wire, backend).await
+    // The channel closes when the source has ended: this does not wait.
+    match (&mut running.task).await {
+        Ok(result) => result.map_err(Stop::Failed),
+        Err(e) => Err(Stop::Failed(Error::internal(format!("the statement failed: {e}")))),
     }
 }
 
-async fn next(pieces: &mut Option<mpsc::Receiver<Piece>>) -> Option<Piece> {
-    match pieces {
-        Some(pieces) => pieces.recv().await,
-        None => std::future::pending().await,
+/// Writes a piece; a slow reader holds up the work, not the watch over it.
+async fn put(piece: Piece, wire: &mut Wire, cancel: &CancellationToken, deadline: Option<Instant>) -> std::result::Result<(), Stop> {
+    if wire.output.is_empty() {
+        wire.output = piece.bytes;
+    } else {
+        wire.output.extend_from_slice(&piece.bytes);
+    }
+    if !piece.urgent && !wire.is_full() {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Stop::Failed(cancelled())),
+        () = until(deadline) => Err(Stop::Failed(timed_out())),
+        written = wire.flush() => written.map_err(|_| Stop::Gone),
     }
 }
 
@@ -124,7 +100,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// The error of a statement stopped by its user.
-pub fn cancelled() -> Error {
+fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "canceling statement due to user request")
 }
 

@@ -4,8 +4,12 @@
 //! client is trusted or kept before it has proved who it is; a start-up packet holds at most 10,000 bytes; bytes sent in
 //! clear behind an SSLRequest never count as sent inside TLS. Deliberately absent: sessions (connection), roles (engine).
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::OnceLock;
+
 use bytes::{Buf, Bytes, BytesMut};
-use pgwire::api::auth::sasl::scram::{ScramSecret, ScramServerAuth};
+use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramSecret, ScramServerAuth};
 use pgwire::error::PgWireError;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion};
@@ -65,7 +69,7 @@ fn violation(message: impl Into<String>) -> Broken {
 /// Settles encryption and reads the first packet. With an error comes the wire it can be told on.
 pub async fn negotiate(stream: Box<dyn Stream>, first_byte: Option<u8>, tls: Option<&Tls>, message_max: usize) -> (Option<Opened>, Result<Request, Broken>) {
     let mut opened = Opened { wire: Wire::new(stream, BytesMut::new(), message_max), secure: false };
-    if first_byte == Some(0x16) {
+    if first_byte == Some(0x16) && tls.is_some() {
         // A TLS handshake without an SSLRequest in front: clients of PostgreSQL 17 may do that.
         opened = match encrypt(opened.wire, tls, message_max, true).await {
             Ok(opened) => opened,
@@ -243,8 +247,19 @@ fn secret(verifier: &str) -> Option<ScramSecret> {
     Some(ScramSecret::Verifier { salt: decode(salt)?, iterations: iterations.parse().ok()?, stored_key: decode(stored)?, server_key: decode(server)? })
 }
 
+/// The secret of a role without password: nothing proves it, and its salt is the same at every attempt.
+fn nobody(user: &str) -> ScramSecret {
+    static KEYS: OnceLock<[RandomState; 2]> = OnceLock::new();
+    let keys = KEYS.get_or_init(|| [RandomState::new(), RandomState::new()]);
+    let salt = keys.iter().flat_map(|k| k.hash_one(user).to_le_bytes()).collect();
+    let random = || rand::random::<[u8; 32]>().to_vec();
+    ScramSecret::Verifier { salt, iterations: SCRAM_ITERATIONS, stored_key: random(), server_key: random() }
+}
+
 /// Proves the client's password against a stored verifier.
-pub async fn scram(wire: &mut Wire, tls: Option<&Tls>, user: &str, verifier: &str) -> Result<(), Broken> {
+///
+/// None stands for a role that does not exist or has no password: the exchange looks the same and fails at its end.
+pub async fn scram(wire: &mut Wire, tls: Option<&Tls>, user: &str, verifier: Option<&str>) -> Result<(), Broken> {
     let refused = || Broken::Fatal(Error::new(Kind::InvalidPassword, format!("password authentication failed for user \"{user}\"")));
     let malformed = |_: PgWireError| violation("malformed SCRAM message");
     let plain = ScramServerAuth::new();
@@ -270,7 +285,7 @@ pub async fn scram(wire: &mut Wire, tls: Option<&Tls>, user: &str, verifier: &st
     if bound != mechanism.ends_with(b"-PLUS") {
         return Err(violation("malformed SCRAM message"));
     }
-    let secret = secret(verifier).ok_or_else(refused)?;
+    let secret = verifier.and_then(secret).unwrap_or_else(|| nobody(user));
     let (answer, waiting) = server.on_client_first_message_with_secret(&rest, secret).map_err(malformed)?;
     wire.put(PgWireBackendMessage::Authentication(Authentication::SASLContinue(answer.into())));
     wire.flush().await?;

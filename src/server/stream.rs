@@ -14,6 +14,7 @@ use squilla_core::error::Result;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use crate::copy::{CopyOptions, write};
 use crate::encode::RowEncoder;
 
 /// Bytes after which a piece is handed over.
@@ -31,6 +32,8 @@ pub struct Piece {
 
 /// A result that can be continued.
 pub struct Source {
+    /// COPY data instead of DataRows.
+    copy: Option<CopyOptions>,
     stream: BoxStream<'static, Result<RecordBatch>>,
     encoder: RowEncoder,
     rest: Option<(RecordBatch, usize)>,
@@ -49,8 +52,8 @@ pub struct Pumped {
 
 impl Source {
     /// A source at its beginning.
-    pub fn new(stream: BoxStream<'static, Result<RecordBatch>>, encoder: RowEncoder) -> Self {
-        Self { stream, encoder, rest: None, ended: false }
+    pub fn new(stream: BoxStream<'static, Result<RecordBatch>>, encoder: RowEncoder, copy: Option<CopyOptions>) -> Self {
+        Self { copy, stream, encoder, rest: None, ended: false }
     }
 
     /// Sends at most `rows_max` rows (0: all). A closed channel ends the run early, as if it were finished.
@@ -62,7 +65,10 @@ impl Source {
         while wanted > 0 {
             let Some((batch, start)) = self.next(&mut buffer, &mut since, &out).await? else { break };
             let count = RowEncoder::chunk_rows(&batch).min(batch.num_rows() - start).min(wanted);
-            self.encoder.data_rows(&batch, start..start + count, &mut buffer)?;
+            match &self.copy {
+                None => self.encoder.data_rows(&batch, start..start + count, &mut buffer)?,
+                Some(options) => write::rows(&mut buffer, options, self.encoder.encode_columns(&batch, start..start + count)?, count),
+            }
             since.get_or_insert_with(Instant::now);
             wanted -= count;
             rows += count as u64;
@@ -140,7 +146,7 @@ mod tests {
 
     fn source(batches: Vec<Result<RecordBatch>>) -> Source {
         let encoder = RowEncoder::new(vec![OutputColumn { ty: SqlType::Int4, binary: true }], Arc::new(Style::default()));
-        Source::new(futures::stream::iter(batches).boxed(), encoder)
+        Source::new(futures::stream::iter(batches).boxed(), encoder, None)
     }
 
     const ROW: usize = 15;
@@ -182,7 +188,7 @@ mod tests {
         });
         let encoder = RowEncoder::new(vec![OutputColumn { ty: SqlType::Int4, binary: true }], Arc::new(Style::default()));
         let (tx, mut rx) = mpsc::channel(8);
-        let task = tokio::spawn(Source::new(slow.boxed(), encoder).pump(0, tx));
+        let task = tokio::spawn(Source::new(slow.boxed(), encoder, None).pump(0, tx));
         let started = Instant::now();
         let first = rx.recv().await.unwrap();
         assert!(first.urgent && started.elapsed() < Duration::from_millis(780));
