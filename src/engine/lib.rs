@@ -6,5 +6,7 @@
 //! Deliberately absent: sockets, the `functions` crate (kernels come in as a list) and distribution (`run::Runner`).
 
 pub mod error;
+pub mod postgres;
 pub mod run;
 pub mod statement;
+pub mod system;
