@@ -5,9 +5,14 @@
 //! DataFusion's planner and optimizer -> `plan` (our nodes and rules) -> `exec` (our operators) -> `session` (stream).
 //! Deliberately absent: sockets, the `functions` crate (kernels come in as a list) and distribution (`run::Runner`).
 
+pub mod bind;
 pub mod catalog;
 pub mod error;
 pub mod exec;
+pub mod memory;
+pub mod plan;
+pub mod postgres;
 pub mod run;
 pub mod statement;
+pub mod system;
 pub mod udf;

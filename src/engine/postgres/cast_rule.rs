@@ -1,0 +1,100 @@
+//! `x::text` where the text depends on the type of x.
+//!
+//! In: an analyzed plan. Out: the plan, with casts to text of reg* values, arrays, bytea, times, floats and composites
+//! turned into the functions that print them. Invariant: only the text changes, never the type.
+//! Deliberately absent: casts from text, which the syntax tells (`rewrite`).
+
+use std::sync::Arc;
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
+use datafusion::optimizer::AnalyzerRule;
+use squilla_core::types::{RegKind, SqlType};
+
+/// The rule, and the functions it puts in.
+#[derive(Debug)]
+pub struct TextCasts {
+    text: Arc<ScalarUDF>,
+    regs: Vec<(RegKind, Arc<ScalarUDF>)>,
+}
+
+impl TextCasts {
+    /// `functions` are the session's; those it needs are picked by name.
+    pub fn new(functions: &[ScalarUDF]) -> Self {
+        let find = |name: &str| functions.iter().find(|f| f.name() == name).cloned().map(Arc::new);
+        let kinds = [
+            (RegKind::Class, "regclass_text"),
+            (RegKind::Proc, "regproc_text"),
+            (RegKind::Type, "regtype_text"),
+            (RegKind::Namespace, "regnamespace_text"),
+            (RegKind::Role, "regrole_text"),
+        ];
+        let regs = kinds.into_iter().filter_map(|(kind, name)| Some((kind, find(name)?))).collect();
+        Self { text: Arc::new(crate::postgres::cast::text_udf()), regs }
+    }
+
+    fn printer(&self, ty: &SqlType) -> Option<Arc<ScalarUDF>> {
+        match ty {
+            SqlType::Reg(kind) => self.regs.iter().find(|(k, _)| k == kind).map(|(_, udf)| Arc::clone(udf)),
+            SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => Some(Arc::clone(&self.text)),
+            SqlType::Float4 | SqlType::Float8 | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => Some(Arc::clone(&self.text)),
+            SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => Some(Arc::clone(&self.text)),
+            _ => None,
+        }
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema) -> DataFusionResult<Transformed<Expr>> {
+        expr.transform_up(|expr| match expr {
+            Expr::Cast(Cast { expr: inner, field }) if matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+                let ty = inner.to_field(schema).ok().map(|(_, f)| SqlType::of_field(&f));
+                match ty.and_then(|ty| self.printer(&ty)) {
+                    Some(udf) => {
+                        let call = Expr::ScalarFunction(ScalarFunction::new_udf(udf, vec![*inner]));
+                        let text = if field.data_type() == &DataType::Utf8 && field.metadata().is_empty() { call } else { Expr::Cast(Cast { expr: Box::new(call), field }) };
+                        Ok(Transformed::yes(text))
+                    }
+                    None => Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))),
+                }
+            }
+            other => Ok(Transformed::no(other)),
+        })
+    }
+}
+
+impl AnalyzerRule for TextCasts {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> DataFusionResult<LogicalPlan> {
+        plan.transform_up_with_subqueries(|plan| {
+            let schema = inputs(&plan);
+            // An expression's name is what parents refer to it by: it stays.
+            let named = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Window(_));
+            plan.map_expressions(|expr| {
+                let name = expr.schema_name().to_string();
+                let alias = named && !matches!(expr, Expr::Alias(_));
+                let rewritten = self.rewrite(expr, &schema)?;
+                if rewritten.transformed && alias && rewritten.data.schema_name().to_string() != name {
+                    return Ok(Transformed::yes(rewritten.data.alias(name)));
+                }
+                Ok(rewritten)
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })
+        .map(|t| t.data)
+    }
+
+    fn name(&self) -> &str {
+        "squilla_text_casts"
+    }
+}
+
+fn inputs(plan: &LogicalPlan) -> DFSchemaRef {
+    match plan {
+        LogicalPlan::TableScan(scan) => Arc::clone(&scan.projected_schema),
+        _ => Arc::new(merge_schema(&plan.inputs())),
+    }
+}

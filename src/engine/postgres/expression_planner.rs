@@ -1,0 +1,51 @@
+//! Operators whose meaning depends on the types of their operands.
+//!
+//! In: an operator and its planned operands. Out: operands that DataFusion can compare. Invariant: an untyped string
+//! literal takes the type of the array it is compared with, as in PostgreSQL. Deliberately absent: operators that the
+//! syntax alone decides (`rewrite`).
+
+use std::sync::Arc;
+
+use arrow::array::StringArray;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable};
+use sqlparser::ast::BinaryOperator;
+use squilla_core::types::SqlType;
+
+use crate::error::to_datafusion;
+use crate::postgres::input;
+
+/// The planner.
+#[derive(Debug)]
+pub struct PostgresExpressions;
+
+/// A string literal as an array of the other operand's type.
+fn literal(value: &Expr, other: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    let Expr::Literal(scalar, metadata) = value else { return Ok(None) };
+    let Some(Some(text)) = scalar.try_as_str() else { return Ok(None) };
+    let Ok((_, field)) = other.to_field(schema) else { return Ok(None) };
+    let ty = SqlType::of_field(&field);
+    if !matches!(ty, SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Uuid) || matches!(other, Expr::Literal(_, _)) {
+        return Ok(None);
+    }
+    let source = Arc::new(StringArray::from(vec![text])) as arrow::array::ArrayRef;
+    let array = input::convert(&source, &ty, None).map_err(to_datafusion)?;
+    let array = arrow::compute::cast(&array, field.data_type())?;
+    Ok(Some(Expr::Literal(ScalarValue::try_from_array(&array, 0)?, metadata.clone())))
+}
+
+impl ExprPlanner for PostgresExpressions {
+    fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> DataFusionResult<PlannerResult<RawBinaryExpr>> {
+        use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
+        if matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
+            if let Some(left) = literal(&expr.left, &expr.right, schema)? {
+                expr.left = left;
+            } else if let Some(right) = literal(&expr.right, &expr.left, schema)? {
+                expr.right = right;
+            }
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+}

@@ -1,0 +1,29 @@
+//! PostgreSQL's functions and SQL shapes that DataFusion lacks.
+//!
+//! In: the syntax tree of a statement, and the system view. Out: a tree that DataFusion plans, and the functions it then
+//! finds. Invariant: nothing here looks at which client sent a statement; a rule holds for every statement of its shape.
+//! Deliberately absent: the functions of `sql-functions/` and the relations of `system`.
+
+pub mod aggregate;
+pub mod cast;
+pub mod cast_rule;
+pub mod column_names;
+pub mod catalog_functions;
+pub mod expression_planner;
+pub mod function;
+pub mod input;
+pub mod interval;
+pub mod keywords;
+pub mod names;
+pub mod output;
+pub mod privilege_functions;
+pub mod registry;
+pub mod rewrite;
+pub mod session_functions;
+pub mod size_functions;
+pub mod special_functions;
+pub mod subquery;
+pub mod syntax;
+pub mod table_functions;
+pub mod text_functions;
+pub mod type_planner;
