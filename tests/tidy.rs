@@ -67,10 +67,10 @@ fn crates_keep_to_their_floors() {
         let manifest = manifest(&format!("src/{name}/Cargo.toml"));
         for section in ["dependencies", "dev-dependencies", "build-dependencies"] {
             for dependency in manifest.get(section).and_then(|d| d.as_table()).into_iter().flatten().map(|(key, _)| key) {
-                if let Some(other) = dependency.strip_prefix("squilla-") {
-                    if !allowed.contains(&other) {
-                        found.push(format!("{name} may not import {other}"));
-                    }
+                if let Some(other) = dependency.strip_prefix("squilla-")
+                    && !allowed.contains(&other)
+                {
+                    found.push(format!("{name} may not import {other}"));
                 }
                 let reserved = RESERVED.iter().find(|(library, _)| library == dependency);
                 if section == "dependencies" && reserved.is_some_and(|(_, users)| !users.contains(&name.as_str())) {
