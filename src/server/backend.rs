@@ -65,8 +65,11 @@ impl Status {
 /// Who may be cancelled: the secret of each session, and the token of the statement that it runs.
 #[derive(Clone, Default)]
 pub struct CancelKeys {
-    keys: Arc<Mutex<HashMap<i32, (i32, Arc<Mutex<CancellationToken>>)>>>,
+    keys: Arc<Mutex<HashMap<i32, (i32, StatementToken)>>>,
 }
+
+/// The token of the statement that a session runs; replaced at every statement.
+type StatementToken = Arc<Mutex<CancellationToken>>;
 
 impl CancelKeys {
     /// Stops the statement of a session; a wrong secret does nothing.
@@ -85,7 +88,7 @@ pub struct Backend {
     engine: tokio::runtime::Handle,
     image_encoder: Option<ImageEncoder>,
     keys: CancelKeys,
-    cancel: Arc<Mutex<CancellationToken>>,
+    cancel: StatementToken,
     deadline: Option<Instant>,
 }
 

@@ -207,10 +207,9 @@ async fn begin(socket: Socket, peer: Peer, shared: Arc<Shared>) {
             let _ = stream.set_nodelay(true);
             let mut first = [0u8; 1];
             let peeked = tokio::time::timeout(shared.authentication_timeout, stream.peek(&mut first)).await;
-            match peeked {
-                Ok(Ok(1)) => serve(Box::new(stream), Some(first[0]), peer, shared).await,
-                // Nothing came, or the client left.
-                _ => {}
+            // Else nothing came in time, or the client left.
+            if let Ok(Ok(1)) = peeked {
+                serve(Box::new(stream), Some(first[0]), peer, shared).await;
             }
         }
     }

@@ -47,7 +47,7 @@ struct Portal {
 
 enum PortalState {
     Ready,
-    Open { source: Source, tag: RowsTag },
+    Open { source: Box<Source>, tag: RowsTag },
     /// Rows have been; another Execute gives none.
     Ended { tag: Option<RowsTag> },
 }
@@ -317,7 +317,7 @@ impl Conversation {
     /// Runs a portal, from its start or from where it was suspended.
     async fn advance(&mut self, portal: &mut Portal, rows_max: usize, simple: bool) -> Done {
         let (source, tag) = match std::mem::replace(&mut portal.state, PortalState::Ended { tag: None }) {
-            PortalState::Open { source, tag } => (source, tag),
+            PortalState::Open { source, tag } => (*source, tag),
             PortalState::Ended { tag: Some(tag) } => {
                 self.complete(tag.text(0));
                 portal.state = PortalState::Ended { tag: Some(tag) };
@@ -349,7 +349,7 @@ impl Conversation {
             portal.state = PortalState::Ended { tag: (!simple).then_some(tag) };
         } else {
             self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
-            portal.state = PortalState::Open { source: pumped.source, tag };
+            portal.state = PortalState::Open { source: Box::new(pumped.source), tag };
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ fn nibble(byte: u8) -> Option<u8> {
 pub fn bytea(text: &str) -> Result<Vec<u8>> {
     if let Some(hex) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = hex.bytes().filter(|b| !blank(*b as char)).collect();
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return Err(Error::new(Kind::InvalidArgument, "invalid hexadecimal data: odd number of digits"));
         }
         let pair = |p: &[u8]| nibble(p[0]).zip(nibble(p[1])).map(|(a, b)| a << 4 | b);
@@ -128,7 +128,7 @@ pub fn bits(text: &str) -> Result<Vec<u8>> {
     if let Some(wrong) = digits.chars().find(|c| !matches!(c, '0' | '1')) {
         return Err(Error::new(Kind::InvalidText, format!("\"{wrong}\" is not a valid binary digit")));
     }
-    if digits.len() % 8 != 0 {
+    if !digits.len().is_multiple_of(8) {
         return Err(Error::unsupported("bit strings whose length is not a multiple of 8 are not supported"));
     }
     Ok(digits.as_bytes().chunks(8).map(|byte| byte.iter().fold(0, |b, digit| b << 1 | (digit - b'0'))).collect())

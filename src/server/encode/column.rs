@@ -115,7 +115,7 @@ where
     if binary {
         each(cells, array, |out, v| out.extend_from_slice(&bytes(v)));
     } else {
-        each(cells, array, |out, v| number::int(out, v));
+        each(cells, array, number::int);
     }
     Ok(())
 }
@@ -359,7 +359,7 @@ fn times(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
     let array = array.as_primitive::<Time64MicrosecondType>();
     match binary {
         true => each(cells, array, |out, v| out.extend_from_slice(&v.to_be_bytes())),
-        false => each(cells, array, |out, v| datetime::time(out, v)),
+        false => each(cells, array, datetime::time),
     }
     Ok(())
 }

@@ -163,14 +163,14 @@ fn sql_standard(out: &mut Vec<u8>, mut f: Fields) {
     let positive = f.all().iter().any(|v| *v > 0);
     let year_month = f.year != 0 || f.month != 0;
     let day_time = f.day != 0 || f.has_time();
-    let standard = !(negative && positive) && !(year_month && day_time);
-    if negative && standard {
+    let mixed = (negative && positive) || (year_month && day_time);
+    if negative && !mixed {
         out.push(b'-');
         f.negate();
     }
     if !negative && !positive {
         out.push(b'0');
-    } else if !standard {
+    } else if mixed {
         let sign = |minus: bool| if minus { '-' } else { '+' };
         let (ym, d, t) = (sign(f.year < 0 || f.month < 0), sign(f.day < 0), sign(f.time_negative()));
         let _ = write!(out, "{ym}{}-{} {d}{} {t}{}:{:02}:", f.year.abs(), f.month.abs(), f.day.abs(), f.hour.abs(), f.minute.abs());
