@@ -28,14 +28,20 @@ fn cache() -> PathBuf {
     home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache")).join("squilla")
 }
 
+static NORMAL: &EmbedOptions = &EmbedOptions { kind: None, normalize: true, dims: None, truncate: true };
+
 pub fn service() -> Models {
+    service_with(2)
+}
+
+fn service_with(cpu_threads: usize) -> Models {
     let home = std::env::var_os("HF_HOME").map_or_else(|| cache().join("hf"), PathBuf::from);
     let named = std::env::var_os("SQUILLA_ONNXRUNTIME_LIBRARY").map(PathBuf::from);
     let candidates = runtime::candidates(named.as_deref(), &cache());
     let engines = EngineOptions {
         runtime: RuntimeOptions { library: None, candidates },
         device: "cpu".into(),
-        cpu_threads: 2,
+        cpu_threads,
         ..EngineOptions::default()
     };
     let models = Models::new(HubOptions { home, offline: true, ..HubOptions::default() }, engines);
@@ -165,8 +171,8 @@ fn classifier_labels_and_scores() {
     let want = floats("classifier_pixel_values_first2");
     let spec = PixelSpec::read(&model.manifest.preprocessor, None, false);
     let size = 3 * 64 * 64;
-    for i in 0..2 {
-        let (item, _) = spec.apply(&images[i].view()).unwrap();
+    for (i, image) in images.iter().take(2).enumerate() {
+        let (item, _) = spec.apply(&image.view()).unwrap();
         let largest = item.planes.iter().zip(&want.data[i * size..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         println!("classifier: image {i}, largest difference of pixels {largest}");
         assert!(largest <= 0.03);
@@ -396,4 +402,40 @@ fn engines_are_loaded_once_and_evicted_by_bytes() {
     assert!(!models.stats()[0].loaded);
     block_on(models.warm(&model)).unwrap();
     assert!(models.stats()[0].loaded);
+}
+
+/// Items per second and per second of the device; `cargo test -p squilla-infer throughput -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn throughput() {
+    let words: Vec<String> = (0..256)
+        .map(|i| (0..(20 + i * 37 % 180)).map(|n| format!("word{} ", (n * 31 + i) % 97)).collect())
+        .collect();
+    let texts: Vec<&str> = words.iter().map(String::as_str).collect();
+    for (instances, threads) in [(1, 1), (1, 2), (2, 2)] {
+        let models = service_with(threads);
+        let source = "sentence-transformers/all-MiniLM-L6-v2".to_owned();
+        let model = RegisteredModel { name: "m".into(), source, instances: Some(instances), ..Default::default() };
+        models.registry().add(model, false).unwrap();
+        let model = models.resolve(Task::EmbedText, "m").unwrap();
+        block_on(models.warm(&model)).unwrap();
+        let start = std::time::Instant::now();
+        let calls = (0..4).map(|part| models.embed_text(&model, &texts[part * 64..(part + 1) * 64], NORMAL));
+        let futures: Vec<_> = calls.collect();
+        block_on(futures::future::join_all(futures));
+        let (wall, stats) = (start.elapsed().as_secs_f64(), &models.stats()[0]);
+        println!("MiniLM, {instances} sessions, {threads} threads: {:.1} texts/s, fill {:.2}, {} packs, busy {:.1} s", 256.0 / wall, stats.fill, stats.packs, stats.busy_s);
+    }
+    let picture = image("images/det_05_160x160.jpg");
+    let views = vec![picture.view(); 256];
+    for instances in [1, 2] {
+        let models = service_with(2);
+        let source = root().join("models/tiny/yolo-shapes").display().to_string();
+        models.registry().add(RegisteredModel { name: "y".into(), source, instances: Some(instances), ..Default::default() }, false).unwrap();
+        let model = models.resolve(Task::Detect, "y").unwrap();
+        block_on(models.warm(&model)).unwrap();
+        let start = std::time::Instant::now();
+        block_on(models.detect(&model, &views, &DetectOptions::default())).unwrap();
+        println!("detector, {instances} sessions: {:.1} images/s, busy {:.2} s", 256.0 / start.elapsed().as_secs_f64(), models.stats()[0].busy_s);
+    }
 }

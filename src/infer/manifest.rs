@@ -328,10 +328,10 @@ fn file_digest(path: &Path) -> Result<String> {
     }
     let meta = std::fs::metadata(&real).map_err(|e| Error::io(path.display(), e))?;
     let stamp = (meta.len(), meta.modified().ok());
-    if let Some((known, digest)) = KNOWN.lock().as_ref().and_then(|m| m.get(&real)) {
-        if *known == stamp {
-            return Ok(digest.clone());
-        }
+    if let Some((known, digest)) = KNOWN.lock().as_ref().and_then(|m| m.get(&real))
+        && *known == stamp
+    {
+        return Ok(digest.clone());
     }
     let mut file = std::fs::File::open(&real).map_err(|e| Error::io(path.display(), e))?;
     let mut hasher = Sha256::new();

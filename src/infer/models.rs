@@ -72,9 +72,12 @@ struct Inner {
     registry: Registry,
     hub: Hub,
     engines: Engines,
-    labels: Mutex<HashMap<(String, String), Arc<Vec<f32>>>>,
+    labels: Mutex<LabelVectors>,
     resolved: Mutex<HashMap<(Task, String), Found>>,
 }
+
+/// Vectors by model digest and label.
+type LabelVectors = HashMap<(String, String), Arc<Vec<f32>>>;
 
 /// A model found a moment ago: packs of one query do not read its files again and again.
 struct Found {
