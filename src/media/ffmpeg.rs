@@ -61,9 +61,13 @@ pub fn container_name(input: &Input) -> String {
     }
 }
 
-/// Seconds of one tick; 0 when the container gives no sensible time base.
-pub fn seconds(base: Rational) -> f64 {
-    if base.denominator() > 0 && base.numerator() > 0 { f64::from(base.numerator()) / f64::from(base.denominator()) } else { 0.0 }
+/// Ticks as seconds, rounded once; 0 when the container gives no sensible time base.
+pub fn seconds(ticks: i64, base: Rational) -> f64 {
+    if base.denominator() > 0 && base.numerator() > 0 {
+        (i128::from(ticks) * i128::from(base.numerator())) as f64 / f64::from(base.denominator())
+    } else {
+        0.0
+    }
 }
 
 /// A timestamp or duration in ticks, when it is one: FFmpeg writes "none" as the smallest number.

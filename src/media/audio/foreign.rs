@@ -6,7 +6,7 @@
 
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::sample::Sample;
-use ffmpeg_next::{Error as Foreign, Packet, codec, frame, media};
+use ffmpeg_next::{Error as Foreign, Packet, Rational, codec, frame, media};
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Result};
 
@@ -86,7 +86,7 @@ struct Track {
     rate: u32,
     channels: u16,
     duration_s: Option<f64>,
-    tick_s: f64,
+    base: Rational,
     start: i64,
     decoder: codec::decoder::Audio,
 }
@@ -96,7 +96,7 @@ impl Track {
         let stream = input.streams().best(media::Type::Audio).ok_or_else(|| {
             Error::bad_media("there is no sound in the file").detail("The file has no audio track.")
         })?;
-        let tick_s = ffmpeg::seconds(stream.time_base());
+        let base = stream.time_base();
         let id = stream.parameters().id();
         let mut context = codec::Context::from_parameters(stream.parameters())
             .map_err(|e| ffmpeg::failed("could not read the audio track", e))?
@@ -108,8 +108,8 @@ impl Track {
             codec: ffmpeg::codec_name(id),
             rate: decoder.rate(),
             channels: decoder.channels(),
-            duration_s: ffmpeg::ticks(stream.duration()).filter(|d| *d > 0).map(|d| d as f64 * tick_s),
-            tick_s,
+            duration_s: ffmpeg::ticks(stream.duration()).filter(|d| *d > 0).map(|d| ffmpeg::seconds(d, base)),
+            base,
             start: ffmpeg::ticks(stream.start_time()).unwrap_or(0),
             decoder,
         })
@@ -126,8 +126,8 @@ impl Job for FfmpegAudio {
         check_seconds(promised.min(self.duration_s.unwrap_or(f64::INFINITY)), self.seconds_max)?;
         let mut sought = false;
         if self.start_s > 10.0 && SEEKABLE.contains(&ffmpeg::container_name(&input).as_str()) {
-            let base = track.start as f64 * track.tick_s;
-            let target = ((base + self.start_s - ROLL_IN_S) * 1e6) as i64;
+            let start = ffmpeg::seconds(track.start, track.base);
+            let target = ((start + self.start_s - ROLL_IN_S) * 1e6) as i64;
             sought = input.seek(target, ..target).is_ok();
             if !sought {
                 input = ffmpeg::open(payload)?;
@@ -136,7 +136,7 @@ impl Job for FfmpegAudio {
         let mut run = Run {
             job: self,
             decoder: track.decoder,
-            tick_s: track.tick_s,
+            base: track.base,
             start: track.start,
             header: None,
             position: if sought { None } else { Some(0) },
@@ -174,7 +174,7 @@ impl Job for FfmpegAudio {
 struct Run {
     job: FfmpegAudio,
     decoder: codec::decoder::Audio,
-    tick_s: f64,
+    base: Rational,
     start: i64,
     header: Option<BlockHeader>,
     /// Frame number of the next frame; `None` after a seek until a timestamp tells.
@@ -224,7 +224,7 @@ impl Run {
         let frames = frame.samples();
         let position = match (self.position, frame.timestamp()) {
             (Some(position), _) => position,
-            (None, Some(pts)) => (((pts - self.start) as f64 * self.tick_s) * f64::from(rate)).round() as i64,
+            (None, Some(pts)) => (ffmpeg::seconds(pts.saturating_sub(self.start), self.base) * f64::from(rate)).round() as i64,
             (None, None) => return Ok(()),
         };
         let end = position.saturating_add(frames as i64);

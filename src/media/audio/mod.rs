@@ -10,9 +10,11 @@ pub mod encode;
 pub mod flac;
 pub mod foreign;
 pub mod info;
+pub mod loudness;
 pub mod mp4_edit;
 pub mod native;
 pub mod resample;
+pub mod shape;
 pub mod windows;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod color;
 pub mod convert;
 pub mod frames;
 pub mod info;
+pub mod scenes;
 pub mod select;
 pub mod track;
 

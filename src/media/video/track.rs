@@ -7,7 +7,7 @@
 use ffmpeg_next::codec::packet::side_data;
 use ffmpeg_next::format::context::Input;
 use ffmpeg_next::format::stream::Disposition;
-use ffmpeg_next::{Error as Foreign, Packet, codec, media};
+use ffmpeg_next::{Error as Foreign, Packet, Rational, codec, media};
 use squilla_core::error::{Error, Result};
 
 use crate::ffmpeg;
@@ -17,7 +17,9 @@ use crate::sandbox::job::Payload;
 pub struct VideoTrack {
     /// The container.
     pub input: Input,
-    /// Seconds of one tick of the track's clock.
+    /// The track's clock.
+    base: Rational,
+    /// Seconds of one tick of it.
     pub tick_s: f64,
     /// Tick of the first frame.
     pub start: i64,
@@ -43,20 +45,20 @@ impl VideoTrack {
         if stream.disposition().contains(Disposition::ATTACHED_PIC) {
             return Err(none());
         }
-        let tick_s = ffmpeg::seconds(stream.time_base());
-        let rate = |r| Some(ffmpeg::seconds(r)).filter(|fps| *fps > 0.0 && *fps <= 1000.0);
+        let base = stream.time_base();
+        let rate = |r| Some(ffmpeg::seconds(1, r)).filter(|fps| *fps > 0.0 && *fps <= 1000.0);
         let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate())).unwrap_or(0.0);
         let matrix = stream.side_data().find(|side| side.kind() == side_data::Type::DisplayMatrix);
         let rotation = matrix.map_or(0, |side| clockwise(side.data()));
         let duration_s = ffmpeg::ticks(stream.duration())
             .filter(|d| *d > 0)
-            .map(|d| d as f64 * tick_s)
+            .map(|d| ffmpeg::seconds(d, base))
             .or_else(|| ffmpeg::duration_s(&input));
         let frames = u64::try_from(stream.frames()).ok().filter(|n| *n > 0);
         let start = ffmpeg::ticks(stream.start_time()).unwrap_or(0);
         let codec = ffmpeg::codec_name(stream.parameters().id());
         let index = stream.index();
-        Ok(Self { tick_s, start, fps, rotation, duration_s, frames, codec, index, input })
+        Ok(Self { tick_s: ffmpeg::seconds(1, base), base, start, fps, rotation, duration_s, frames, codec, index, input })
     }
 
     /// Starts a decoder for the track.
@@ -83,7 +85,7 @@ impl VideoTrack {
 
     /// Seconds from the track's start.
     pub fn time(&self, ticks: i64) -> f64 {
-        ticks.saturating_sub(self.start) as f64 * self.tick_s
+        ffmpeg::seconds(ticks.saturating_sub(self.start), self.base)
     }
 
     /// Seconds of a packet, when it says.
@@ -98,7 +100,7 @@ impl VideoTrack {
 
     /// Goes to the last key frame at or before `seconds`.
     pub fn seek(&mut self, seconds: f64) -> Result<()> {
-        let target = ((self.start as f64 * self.tick_s + seconds) * 1e6) as i64;
+        let target = ((ffmpeg::seconds(self.start, self.base) + seconds) * 1e6) as i64;
         self.input.seek(target, ..target).map_err(|e| ffmpeg::failed("could not seek in the video", e))
     }
 }
