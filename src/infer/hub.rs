@@ -1,8 +1,8 @@
 //! Where a model's files lie: a hub cache, a folder, a file, or something that must be fetched first.
 //!
 //! In: a source text. Out: a local folder (and one file of it, where the source names a file).
-//! Invariants: nothing is downloaded unless [`Hub::pull`] is called or downloads are allowed; what a download leaves
-//! behind is whole or absent (blobs and folders are renamed into place); cached models need no network.
+//! Invariants: nothing is downloaded unless [`Hub::pull`] is called or downloads are allowed; a download that did not end
+//! counts as absent; cached models need no network.
 //! Deliberately absent: what the files mean (see `manifest.rs`); object stores, which the `fetch` hook reaches.
 
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use squilla_core::error::{Error, Kind, Result};
+
+use crate::download::{Failure, Remote, repository_folder, unfinished};
 
 /// Brings a URL that this crate cannot read (`s3://`, `https://`, ...) into a folder: one file, or all below a prefix.
 pub type Fetch = Arc<dyn Fn(&str, &Path) -> Result<()> + Send + Sync>;
@@ -144,10 +146,10 @@ impl Hub {
         if revision.split('/').any(|part| part == "..") {
             return None;
         }
-        let root = self.options.home.join("hub").join(format!("models--{}", repo.replace('/', "--")));
+        let root = repository_folder(&self.options.home.join("hub"), repo);
         let commit = std::fs::read_to_string(root.join("refs").join(revision)).unwrap_or_else(|_| revision.to_owned());
         let folder = root.join("snapshots").join(commit.trim());
-        folder.is_dir().then_some(folder)
+        (folder.is_dir() && !unfinished(&root, commit.trim()).exists()).then_some(folder)
     }
 
     fn absent(&self, name: &str, source: &str, why: String) -> Error {
@@ -164,31 +166,16 @@ impl Hub {
             let what = if partly { format!("The file {} is missing.", file.unwrap_or("")) } else { "Downloads are switched off.".to_owned() };
             return Err(self.absent(name, repo, what));
         }
-        let cache = hf_hub::Cache::new(self.options.home.join("hub"));
         let token = self.options.token.clone().or_else(|| {
             let text = std::fs::read_to_string(self.options.home.join("token")).ok()?;
             Some(text.trim().to_owned()).filter(|t| !t.is_empty())
         });
-        let mut builder = hf_hub::api::sync::ApiBuilder::from_cache(cache).with_progress(false).with_retries(3).with_token(token);
-        if let Some(endpoint) = &self.options.endpoint {
-            builder = builder.with_endpoint(endpoint.trim_end_matches('/').to_owned());
-        }
-        let failed = |e: hf_hub::api::sync::ApiError| self.absent(name, repo, format!("{e}."));
-        let api = builder.build().map_err(failed)?;
-        let remote = api.repo(hf_hub::Repo::with_revision(repo.to_owned(), hf_hub::RepoType::Model, revision.to_owned()));
-        let names: Vec<String> = remote.info().map_err(failed)?.siblings.into_iter().map(|s| s.rfilename).collect();
-        let wanted = wanted(&names, file);
-        if !wanted.iter().any(|n| n.ends_with(".onnx")) {
-            return Err(Error::new(Kind::ModelIncompatible, format!("the repository \"{repo}\" holds no ONNX file"))
-                .hint("Name a repository with a file such as onnx/model.onnx."));
-        }
-        for file in &wanted {
-            tracing::info!(repo, file, "downloading");
-            remote.get(file).map_err(failed)?;
-        }
-        self.cached(repo, revision)
-            .map(|folder| Located { folder, file: None })
-            .ok_or_else(|| Error::internal(format!("the download of \"{repo}\" left no snapshot")))
+        let remote = Remote { cache: self.options.home.join("hub"), endpoint: self.options.endpoint.as_deref(), token };
+        let folder = remote.download(repo, revision, file).map_err(|e| match e {
+            Failure::Unreachable(why) => self.absent(name, repo, format!("{why}.")),
+            Failure::Other(error) => error,
+        })?;
+        Ok(Located { folder, file: None })
     }
 
     fn url_folder(&self, url: &str) -> PathBuf {
@@ -238,32 +225,6 @@ fn local(path: &Path) -> Result<Located> {
         file = format!("onnx/{file}");
     }
     Ok(Located { folder, file: Some(file) })
-}
-
-/// The files of a repository that inference needs: small configuration files, one set of ONNX files and their data.
-fn wanted(names: &[String], file: Option<&str>) -> Vec<String> {
-    let has = |name: &str| names.iter().any(|n| n == name);
-    let pairs = [
-        ["onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"],
-        ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
-    ];
-    let graphs: Vec<String> = if let Some(file) = file.filter(|f| has(f)) {
-        vec![file.to_owned()]
-    } else if let Some(pair) = pairs.iter().find(|pair| pair.iter().all(|n| has(n))) {
-        pair.iter().map(|n| (*n).to_owned()).collect()
-    } else if let Some(one) = ["onnx/model.onnx", "model.onnx"].into_iter().find(|n| has(n)) {
-        vec![one.to_owned()]
-    } else {
-        names.iter().find(|n| n.ends_with(".onnx")).cloned().into_iter().collect()
-    };
-    let data = |n: &&String| graphs.iter().any(|g| n.starts_with(g.as_str()) && *n != g && n.contains("data"));
-    let small = |n: &&String| {
-        let depth = n.matches('/').count();
-        (n.ends_with(".json") && depth <= 1 && !n.ends_with(".index.json") && !n.starts_with("openvino")) || *n == "merges.txt" || *n == "vocab.txt"
-    };
-    let mut out: Vec<String> = names.iter().filter(|n| small(n) || data(n)).cloned().collect();
-    out.extend(graphs.clone());
-    out
 }
 
 #[cfg(test)]
@@ -324,14 +285,5 @@ mod tests {
             assert!(located.folder.join(located.file.unwrap()).is_file());
         }
         assert_eq!(count.load(std::sync::atomic::Ordering::SeqCst), 1);
-    }
-
-    #[test]
-    fn only_needed_files_are_downloaded() {
-        let names: Vec<String> = ["config.json", "1_Pooling/config.json", "model.safetensors", "onnx/model.onnx", "onnx/model.onnx_data",
-            "onnx/model_O2.onnx", "openvino/openvino_model.json", "README.md"].map(String::from).into();
-        let got = wanted(&names, None);
-        assert_eq!(got, ["config.json", "1_Pooling/config.json", "onnx/model.onnx_data", "onnx/model.onnx"]);
-        assert!(wanted(&names, Some("onnx/model_O2.onnx")).contains(&"onnx/model_O2.onnx".to_string()));
     }
 }

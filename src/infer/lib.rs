@@ -5,6 +5,7 @@
 pub mod batcher;
 pub mod detect;
 pub mod device;
+pub mod download;
 pub mod engines;
 pub mod hub;
 pub mod manifest;

@@ -298,7 +298,7 @@ fn digest(files: &[(String, PathBuf)], model: &RegisteredModel, graphs: usize) -
     let mut all = Sha256::new();
     let mut single = String::new();
     for (name, path) in files {
-        let digest = file_digest(path)?;
+        let digest = file_digest(path, model.sha256.is_none())?;
         if name.ends_with(".onnx") {
             single.clone_from(&digest);
         }
@@ -318,12 +318,13 @@ fn digest(files: &[(String, PathBuf)], model: &RegisteredModel, graphs: usize) -
 
 type Stamp = (u64, Option<SystemTime>);
 
-/// The sha256 of a file. A hub cache names its blobs by it; other files are read once per process and change of stamp.
-fn file_digest(path: &Path) -> Result<String> {
+/// The sha256 of a file. A hub cache names its blobs by it, which is taken for true unless a digest is pinned; other files
+/// are read once per process and change of stamp.
+fn file_digest(path: &Path, trust_name: bool) -> Result<String> {
     static KNOWN: Mutex<Option<HashMap<PathBuf, (Stamp, String)>>> = Mutex::new(None);
     let real = path.canonicalize().map_err(|e| Error::io(path.display(), e))?;
     let in_blobs = real.parent().and_then(Path::file_name).is_some_and(|n| n == "blobs");
-    if let Some(name) = real.file_name().and_then(|n| n.to_str()).filter(|n| in_blobs && n.len() == 64) {
+    if let Some(name) = real.file_name().and_then(|n| n.to_str()).filter(|n| trust_name && in_blobs && n.len() == 64) {
         return Ok(name.to_owned());
     }
     let meta = std::fs::metadata(&real).map_err(|e| Error::io(path.display(), e))?;
