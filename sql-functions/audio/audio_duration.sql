@@ -2,7 +2,7 @@ CREATE FUNCTION audio_duration(data bytea, on_error text DEFAULT NULL)
 RETURNS double precision LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_duration';
 
 CREATE FUNCTION audio_duration(data file, on_error text DEFAULT NULL)
-RETURNS double precision LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_duration';
+RETURNS double precision LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'audio_duration';
 
 CREATE FUNCTION audio_duration(data audio, on_error text DEFAULT NULL)
 RETURNS double precision LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_duration';

@@ -2,7 +2,7 @@ CREATE FUNCTION audio_info(data bytea, on_error text DEFAULT NULL)
 RETURNS TABLE(codec text, container text, sample_rate integer, channels integer, duration_s double precision, frames bigint, bit_rate bigint) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_info';
 
 CREATE FUNCTION audio_info(data file, on_error text DEFAULT NULL)
-RETURNS TABLE(codec text, container text, sample_rate integer, channels integer, duration_s double precision, frames bigint, bit_rate bigint) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_info';
+RETURNS TABLE(codec text, container text, sample_rate integer, channels integer, duration_s double precision, frames bigint, bit_rate bigint) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'audio_info';
 
 COMMENT ON FUNCTION audio_info IS 'What the headers of a recording, or of the sound of a video, say: one row, nothing is decoded.
 frames counts samples per channel, encoder padding left out; it and duration_s are NULL where the file cannot tell. bit_rate is the

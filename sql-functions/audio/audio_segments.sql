@@ -5,7 +5,7 @@ CREATE FUNCTION audio_segments(data bytea, window_s double precision DEFAULT 30,
 RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_segments';
 
 CREATE FUNCTION audio_segments(data file, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT 16000, mono boolean DEFAULT true, on_error text DEFAULT NULL)
-RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_segments';
+RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'audio_segments';
 
 COMMENT ON FUNCTION audio_segments IS 'A recording cut into windows, as it is decoded: memory does not grow with its length.
 window_s: seconds of a window. overlap_s: seconds that a window repeats of the one before. align: none cuts after window_s

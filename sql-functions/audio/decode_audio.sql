@@ -2,7 +2,7 @@ CREATE FUNCTION decode_audio(data bytea, sample_rate integer DEFAULT 16000, mono
 RETURNS audio LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'decode_audio';
 
 CREATE FUNCTION decode_audio(data file, sample_rate integer DEFAULT 16000, mono boolean DEFAULT true, start_s double precision DEFAULT 0, duration_s double precision DEFAULT NULL, on_error text DEFAULT NULL)
-RETURNS audio LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'decode_audio';
+RETURNS audio LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'decode_audio';
 
 COMMENT ON FUNCTION decode_audio IS 'The samples of a recording, or of the sound of a video: WAV, FLAC, MP3, Ogg Vorbis, Opus, AAC, ALAC, WMA, AC-3 and more.
 sample_rate: hertz, 0 keeps the recording''s own. mono: mix all channels to their mean. start_s, duration_s: the part

@@ -2,7 +2,7 @@ CREATE FUNCTION video_frame_at(data bytea, t double precision, on_error text DEF
 RETURNS image LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_frame_at';
 
 CREATE FUNCTION video_frame_at(data file, t double precision, on_error text DEFAULT NULL)
-RETURNS image LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_frame_at';
+RETURNS image LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'video_frame_at';
 
 COMMENT ON FUNCTION video_frame_at IS 'The frame that is shown t seconds after the start, as an upright RGB image: the last one that is not later.
 Errors: 22P03 not a video or damaged, 22023 t before the start or after the end.';

@@ -2,7 +2,7 @@ CREATE FUNCTION video_frames(data bytea, fps double precision DEFAULT NULL, ever
 RETURNS TABLE(frame_no bigint, pts_s double precision, is_keyframe boolean, image image) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_frames';
 
 CREATE FUNCTION video_frames(data file, fps double precision DEFAULT NULL, every interval DEFAULT NULL, keyframes_only boolean DEFAULT false, start_s double precision DEFAULT NULL, end_s double precision DEFAULT NULL, width integer DEFAULT NULL, height integer DEFAULT NULL, max_frames bigint DEFAULT NULL, on_error text DEFAULT NULL)
-RETURNS TABLE(frame_no bigint, pts_s double precision, is_keyframe boolean, image image) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_frames';
+RETURNS TABLE(frame_no bigint, pts_s double precision, is_keyframe boolean, image image) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'video_frames';
 
 COMMENT ON FUNCTION video_frames IS 'The frames of a video as RGB images, upright, in the order they are shown, one at a time as they are decoded.
 every or fps: sample. The instants start_s, start_s + every, start_s + 2 every, ... are each answered by the first frame at or

@@ -2,7 +2,7 @@ CREATE FUNCTION video_info(data bytea, on_error text DEFAULT NULL)
 RETURNS TABLE(container text, codec text, width integer, height integer, fps double precision, duration_s double precision, frame_count bigint, rotation integer, audio_codec text) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_info';
 
 CREATE FUNCTION video_info(data file, on_error text DEFAULT NULL)
-RETURNS TABLE(container text, codec text, width integer, height integer, fps double precision, duration_s double precision, frame_count bigint, rotation integer, audio_codec text) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_info';
+RETURNS TABLE(container text, codec text, width integer, height integer, fps double precision, duration_s double precision, frame_count bigint, rotation integer, audio_codec text) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'video_info';
 
 COMMENT ON FUNCTION video_info IS 'What the headers of a video say: one row, nothing is decoded.
 width and height are those of the upright picture; rotation is the clockwise turn, in degrees, that makes it upright.

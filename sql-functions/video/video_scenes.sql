@@ -2,7 +2,7 @@ CREATE FUNCTION video_scenes(data bytea, threshold double precision DEFAULT 0.3,
 RETURNS TABLE(scene_no bigint, start_s double precision, end_s double precision) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_scenes';
 
 CREATE FUNCTION video_scenes(data file, threshold double precision DEFAULT 0.3, on_error text DEFAULT NULL)
-RETURNS TABLE(scene_no bigint, start_s double precision, end_s double precision) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'video_scenes';
+RETURNS TABLE(scene_no bigint, start_s double precision, end_s double precision) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'video_scenes';
 
 COMMENT ON FUNCTION video_scenes IS 'The scenes of a video, in order and without a hole. A scene begins where the colours of two neighbouring frames differ by more than
 threshold: 0 is no difference, 1 nothing in common. end_s is the time of the next scene, or of the last frame.

@@ -16,7 +16,9 @@ fn check(call: &Call) -> Result<()> {
     Ok(())
 }
 
-fn format(name: &str) -> Result<fn(AudioView<'_>) -> Result<Vec<u8>>> {
+type Encoder = fn(AudioView<'_>) -> Result<Vec<u8>>;
+
+fn format(name: &str) -> Result<Encoder> {
     match name {
         "wav" => Ok(|audio| encode_wav(audio, WavSample::Pcm16)),
         "wav32f" => Ok(|audio| encode_wav(audio, WavSample::Float32)),

@@ -70,10 +70,9 @@ fn histogram(rgb: &[u8]) -> Vec<f64> {
     let step = |value: u8| usize::from(value) * STEPS / 256;
     let pixels = (rgb.len() / 3).max(1) as f64;
     for pixel in rgb.chunks_exact(3) {
-        if let [red, green, blue] = pixel {
-            if let Some(cell) = cells.get_mut((step(*red) * STEPS + step(*green)) * STEPS + step(*blue)) {
-                *cell += 1.0 / pixels;
-            }
+        let [red, green, blue] = [0, 1, 2].map(|channel| pixel.get(channel).map_or(0, |value| step(*value)));
+        if let Some(cell) = cells.get_mut((red * STEPS + green) * STEPS + blue) {
+            *cell += 1.0 / pixels;
         }
     }
     cells
