@@ -1,6 +1,6 @@
-//! Downloads from the hub into its cache.
+//! Downloads: from the hub into its cache, and single files from the web.
 //!
-//! In: a repository and a revision. Out: the snapshot's folder, with the files that inference needs.
+//! In: a repository and a revision, or an address. Out: a folder with the files that inference needs.
 //! Invariants: a snapshot is marked while files are missing, and the revision's name is moved to it only when it is
 //! whole; a file whose blob is named by a sha256 has that sha256; names that lead out of the folder are refused.
 //! Deliberately absent: progress display, weights in other formats, uploads.
@@ -95,6 +95,29 @@ impl Remote<'_> {
         }
         name_revision(&root, revision, &info.sha)?;
         Ok(folder)
+    }
+}
+
+/// Brings one file behind `https://` or `http://` into a folder, under the last part of its address. Blocking.
+pub fn fetch_file(url: &str, folder: &Path) -> Result<(), Failure> {
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        let error = Error::unsupported("models cannot be read from this kind of address").detail(format!("The address is {url}."));
+        return Err(error.into());
+    }
+    let address = url.split(['?', '#']).next().unwrap_or(url);
+    let name = address.rsplit('/').next().filter(|n| n.ends_with(".onnx")).ok_or_else(|| {
+        Error::new(Kind::ModelIncompatible, "the address of a model must be that of an ONNX file")
+            .detail(format!("The address is {url}."))
+            .hint("Name a single .onnx file, or a repository of the hub.")
+    })?;
+    let answer = ureq::get(url).call().map_err(|e| Failure::Unreachable(e.to_string()))?;
+    let length: Option<u64> = answer.header("content-length").and_then(|n| n.parse().ok());
+    let path = folder.join(name);
+    let mut file = std::fs::File::create(&path).map_err(|e| Error::io(path.display(), e))?;
+    let copied = std::io::copy(&mut answer.into_reader(), &mut file).map_err(|e| Failure::Unreachable(e.to_string()))?;
+    match length {
+        Some(length) if length != copied => Err(Failure::Unreachable(format!("{copied} of {length} bytes came"))),
+        _ => Ok(()),
     }
 }
 
@@ -220,10 +243,10 @@ mod tests {
     #[test]
     fn a_broken_download_counts_as_absent_and_is_resumed() {
         let files: Files = Arc::default();
-        let endpoint = serve(Arc::clone(&files));
+        let hub_address = serve(Arc::clone(&files));
         let home = std::env::temp_dir().join(format!("squilla-download-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&home);
-        let options = crate::hub::HubOptions { home: home.clone(), endpoint: Some(endpoint), ..Default::default() };
+        let options = crate::hub::HubOptions { home: home.clone(), endpoint: Some(hub_address.clone()), ..Default::default() };
         let hub = crate::hub::Hub::new(options);
         let source = crate::hub::Source::parse("org/name");
         files.lock().unwrap().insert("config.json".into(), b"{}".to_vec());
@@ -241,5 +264,14 @@ mod tests {
         files.lock().unwrap().clear();
         assert_eq!(hub.locate("m", &source, None).unwrap(), located);
         assert!(!home.join("hub/evil.json").exists());
+
+        files.lock().unwrap().insert("a.onnx".into(), b"x".to_vec());
+        let url = format!("{}/x/c0ffee/a.onnx", hub_address.clone());
+        let located = hub.locate("u", &crate::hub::Source::parse(&url), None).unwrap();
+        assert_eq!(located.file.as_deref(), Some("a.onnx"));
+        assert!(located.folder.join("a.onnx").is_file());
+        let gone = crate::hub::Source::parse(&format!("{hub_address}/x/c0ffee/b.onnx"));
+        assert_eq!(hub.locate("u", &gone, None).unwrap_err().sqlstate(), "SQ001");
+        assert_eq!(hub.locate("u", &crate::hub::Source::parse("s3://bucket/a.onnx"), None).unwrap_err().sqlstate(), "0A000");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use squilla_core::error::{Error, Kind, Result};
 
-use crate::download::{Failure, Remote, repository_folder, unfinished};
+use crate::download::{Failure, Remote, fetch_file, repository_folder, unfinished};
 
 /// Brings a URL that this crate cannot read (`s3://`, `https://`, ...) into a folder: one file, or all below a prefix.
 pub type Fetch = Arc<dyn Fn(&str, &Path) -> Result<()> + Send + Sync>;
@@ -27,7 +27,7 @@ pub struct HubOptions {
     pub endpoint: Option<String>,
     /// Access token; without one the file `token` in `home` is read.
     pub token: Option<String>,
-    /// Reads other URLs.
+    /// Reads URLs; without it `https://` and `http://` of single files are read here.
     pub fetch: Option<Fetch>,
 }
 
@@ -186,12 +186,19 @@ impl Hub {
         let folder = self.url_folder(url);
         let file = url.rsplit('/').next().filter(|n| n.ends_with(".onnx")).map(str::to_owned);
         if !folder.is_dir() {
-            let Some(fetch) = self.options.fetch.as_ref().filter(|_| !self.options.offline) else {
+            if self.options.offline {
                 return Err(self.absent(name, url, "Downloads are switched off.".to_owned()));
-            };
+            }
             let part = folder.with_extension(format!("{}.part", std::process::id()));
             std::fs::create_dir_all(&part).map_err(|e| Error::io(part.display(), e))?;
-            if let Err(error) = fetch(url, &part) {
+            let fetched = match &self.options.fetch {
+                Some(fetch) => fetch(url, &part),
+                None => fetch_file(url, &part).map_err(|e| match e {
+                    Failure::Unreachable(why) => self.absent(name, url, format!("{why}.")),
+                    Failure::Other(error) => error,
+                }),
+            };
+            if let Err(error) = fetched {
                 let _ = std::fs::remove_dir_all(&part);
                 return Err(error);
             }

@@ -143,8 +143,8 @@ const BUILT_IN: [(&str, &str, Option<&str>, Task); 6] = [
     ("minilm-l6-v2", "sentence-transformers/all-MiniLM-L6-v2", Some("onnx/model.onnx"), Task::EmbedText),
     ("minilm-l6-v2-int8", "sentence-transformers/all-MiniLM-L6-v2", Some("onnx/model_int8.onnx"), Task::EmbedText),
     ("whisper-tiny", "onnx-community/whisper-tiny", None, Task::Transcribe),
-    ("resnet18", "onnx-community/resnet-18-ONNX", None, Task::ClassifyImage),
-    ("yolo11n", "onnx-community/yolo11n-ONNX", None, Task::Detect),
+    ("resnet18", "Xenova/resnet-18", None, Task::ClassifyImage),
+    ("yolo11n", "https://github.com/ultralytics/assets/releases/download/v8.3.0/yolo11n.onnx", None, Task::Detect),
     ("clip-vit-b32", "Xenova/clip-vit-base-patch32", None, Task::EmbedImage),
 ];
 
