@@ -227,7 +227,7 @@ impl Scanner<'_> {
             _ => {
                 // Zone names hold slashes, underscores and digits.
                 let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+'))).unwrap_or(rest.len());
-                let zone = abbreviation(&rest[..end]).map(|s| Found { offset_s: Some(s), ..Found::default() });
+                let zone = self.own_abbreviation(&rest[..end]).or_else(|| abbreviation(&rest[..end])).map(|s| Found { offset_s: Some(s), ..Found::default() });
                 match zone {
                     Some(f) => self.found.offset_s = f.offset_s,
                     None => match Zone::parse(&rest[..end]) {
@@ -240,6 +240,15 @@ impl Scanner<'_> {
             }
         }
         Ok(&rest[end..])
+    }
+
+    /// The session's zone knows its own abbreviations best: IST is India's there, Israel's or Ireland's elsewhere.
+    fn own_abbreviation(&self, word: &str) -> Option<i64> {
+        let now_s = self.clock.now_us.div_euclid(SECOND);
+        [now_s, now_s + 182 * DAY_S].into_iter().find_map(|at| {
+            let known = self.clock.zone.abbreviation(at)?;
+            known.eq_ignore_ascii_case(word).then(|| i64::from(self.clock.zone.offset_s(&crate::encode::zone::OffsetCache::default(), at)))
+        })
     }
 
     fn finish(mut self) -> Result<Found> {

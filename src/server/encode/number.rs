@@ -26,7 +26,13 @@ pub fn float8(out: &mut Vec<u8>, value: f64, digits: i32) {
         return;
     }
     let mut buffer = ryu::Buffer::new();
-    shortest(out, buffer.format_finite(value), (1e-4..1e15).contains(&magnitude));
+    let text = buffer.format_finite(value);
+    if (4_503_599_627_370_496.0..1e40).contains(&magnitude) {
+        let longer = |digits: usize| format!("{value:.*e}", digits - 1);
+        let reads_back = |text: &str| text.parse() == Ok(value);
+        return shortest(out, &strict(text, longer, reads_back), magnitude < 1e15);
+    }
+    shortest(out, text, (1e-4..1e15).contains(&magnitude));
 }
 
 /// Appends a real; `digits` as in [`float8`].
@@ -43,8 +49,14 @@ pub fn float4(out: &mut Vec<u8>, value: f32, digits: i32) {
         return;
     }
     let mut buffer = ryu::Buffer::new();
+    let text = buffer.format_finite(value);
+    if (4_194_304.0..1e20).contains(&magnitude) {
+        let longer = |digits: usize| format!("{value:.*e}", digits - 1);
+        let reads_back = |text: &str| text.parse() == Ok(value);
+        return shortest(out, &strict(text, longer, reads_back), magnitude < 1e6);
+    }
     // The double nearest to 1e-4 is below the real nearest to it, hence the comparison as f32.
-    shortest(out, buffer.format_finite(value), (1e-4f32..1e6f32).contains(&magnitude));
+    shortest(out, text, (1e-4f32..1e6f32).contains(&magnitude));
 }
 
 fn special(out: &mut Vec<u8>, value: f64) -> bool {
@@ -59,26 +71,50 @@ fn special(out: &mut Vec<u8>, value: f64) -> bool {
     true
 }
 
-/// `text` is a shortest representation in Rust's style; `fixed` says whether PostgreSQL prints it without exponent.
-fn shortest(out: &mut Vec<u8>, text: &str, fixed: bool) {
-    if fixed && !text.contains('e') {
-        out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
-        return;
+/// PostgreSQL does not take the decimal that lies exactly half way to the neighbouring float, though it reads back: one
+/// or more digits are added then. Only large numbers have such decimals.
+fn strict(text: &str, longer: impl Fn(usize) -> String, reads_back: impl Fn(&str) -> bool) -> String {
+    let mut text = text.to_owned();
+    let mut wanted = 0;
+    loop {
+        let (sign, digits, exponent) = parts(&text);
+        wanted = digits.len().max(wanted) + 1;
+        let number: u64 = digits.parse().unwrap_or(0);
+        // Just above and just below: far less away than half the distance to the next float.
+        let tail = 26 - digits.len().min(17);
+        let scale = exponent + 1 - (digits.len() + tail) as i32;
+        let above = format!("{sign}{number}{:0>tail$}e{scale}", 1);
+        let below = format!("{sign}{}{:9>tail$}e{scale}", number.saturating_sub(1), "");
+        if number == 0 || wanted > 17 || (reads_back(&above) && reads_back(&below)) {
+            return text;
+        }
+        text = longer(wanted);
     }
+}
+
+/// Sign, digits without zeros at the ends, and the decimal exponent of the first digit.
+fn parts(text: &str) -> (&'static str, String, i32) {
     let (sign, text) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
         None => ("", text),
     };
     let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mut digits: String = format!("{whole}{fraction}");
-    let mut point = whole.len() as i32 + exponent.parse::<i32>().unwrap_or(0);
-    let leading = digits.len() - digits.trim_start_matches('0').len();
-    digits.drain(..leading);
-    point -= leading as i32;
-    let digits = digits.trim_end_matches('0');
+    let all = format!("{whole}{fraction}");
+    let digits = all.trim_start_matches('0');
+    let point = whole.len() as i32 + exponent.parse::<i32>().unwrap_or(0) - (all.len() - digits.len()) as i32;
+    (sign, digits.trim_end_matches('0').to_owned(), point - 1)
+}
+
+/// `text` is a shortest representation in Rust's style; `fixed` says whether PostgreSQL prints it without exponent.
+fn shortest(out: &mut Vec<u8>, text: &str, fixed: bool) {
+    if fixed && !text.contains('e') {
+        out.extend_from_slice(text.strip_suffix(".0").unwrap_or(text).as_bytes());
+        return;
+    }
+    let (sign, digits, exponent) = parts(text);
     out.extend_from_slice(sign.as_bytes());
-    lay_out(out, digits, point - 1, fixed);
+    lay_out(out, &digits, exponent, fixed);
 }
 
 /// Digits without leading or trailing zeros, and the decimal exponent of the first one.
@@ -229,6 +265,7 @@ mod tests {
             (0.0001, "0.0001"), (0.00001, "1e-05"), (1.5e-5, "1.5e-05"), (-1.25, "-1.25"), (1e300, "1e+300"), (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"), (f64::NAN, "NaN"), (f64::INFINITY, "Infinity"), (f64::NEG_INFINITY, "-Infinity"),
             (999_999_999_999_999.9, "999999999999999.9"), (1e-100, "1e-100"), (-1.5e-7, "-1.5e-07"),
+            (f64::from_bits(0xc38b_fa26_f5de_5e4c), "-2.5199582758016038e+17"), (9_007_199_254_740_992.0, "9.007199254740992e+15"),
         ] {
             assert_eq!(text(|o| float8(o, value, 1)), wanted);
         }
@@ -238,7 +275,7 @@ mod tests {
     fn reals_switch_to_exponents_earlier() {
         for (value, wanted) in [
             (0.1f32, "0.1"), (1e6, "1e+06"), (999_999.0, "999999"), (123_456.7, "123456.7"), (1_234_567.0, "1.234567e+06"), (16_777_216.0, "1.6777216e+07"),
-            (0.0001, "0.0001"), (0.00001, "1e-05"), (3.4e38, "3.4e+38"), (f32::MIN_POSITIVE, "1.1754944e-38"), (-2.5, "-2.5"),
+            (0.0001, "0.0001"), (0.00001, "1e-05"), (3.4e38, "3.4e+38"), (f32::from_bits(0x4d68_392c), "2.4350381e+08"), (f32::MIN_POSITIVE, "1.1754944e-38"), (-2.5, "-2.5"),
         ] {
             assert_eq!(text(|o| float4(o, value, 1)), wanted);
         }
