@@ -5,6 +5,7 @@
 //! Deliberately absent: files; COPY to and from files is the engine's.
 
 pub mod read;
+pub mod receive;
 pub mod write;
 
 use squilla_core::error::{Error, Kind, Result};
