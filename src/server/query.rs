@@ -25,7 +25,7 @@ use crate::copy::{CopyFormat, CopyOptions, Value, write};
 use crate::encode::{OutputColumn, RowEncoder};
 use crate::frontend::{Bind, Frontend, Target};
 use crate::report::{self, Severity};
-use crate::running::{Stop, deliver, watch};
+use crate::running::{Stop, deliver, put_notices, watch};
 use crate::stream::Source;
 use crate::wire::{Broken, Wire};
 
@@ -164,7 +164,7 @@ impl Conversation {
 
     /// ReadyForQuery, with everything that goes in front of it.
     async fn ready(&mut self) -> Done {
-        self.put_notices();
+        put_notices(&mut self.wire, &self.backend);
         for (name, value) in self.backend.changed_parameters() {
             self.wire.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)));
         }
@@ -179,14 +179,8 @@ impl Conversation {
         self.wire.flush().await.map_err(|_| Stop::Gone)
     }
 
-    fn put_notices(&mut self) {
-        for (error, severity, code) in self.backend.notices() {
-            self.wire.put(report::notice(&error, severity, code));
-        }
-    }
-
     fn complete(&mut self, tag: String) {
-        self.put_notices();
+        put_notices(&mut self.wire, &self.backend);
         self.wire.put(PgWireBackendMessage::CommandComplete(CommandComplete::new(tag)));
     }
 
@@ -303,9 +297,11 @@ impl Conversation {
         let mut portal = self.portals.remove(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
         self.backend.begin_statement();
         let done = self.advance(&mut portal, rows_max, false).await;
-        if done.is_ok() && self.backend.status() == Status::Idle && self.last_status != Status::Idle {
+        let status = self.backend.status();
+        if done.is_ok() && status == Status::Idle && self.last_status != Status::Idle {
             self.portals.clear();
         }
+        self.last_status = status;
         if done.is_ok() {
             self.portals.insert(name.to_owned(), portal);
         }
@@ -335,6 +331,9 @@ impl Conversation {
                 let parameters = std::mem::take(&mut portal.parameters);
                 match self.running(self.backend.start(described, parameters)).await? {
                     Execution::Done { tag } => {
+                        if matches!(tag.as_str(), "DEALLOCATE ALL" | "DISCARD ALL") {
+                            self.statements.clear();
+                        }
                         self.complete(tag);
                         return Ok(());
                     }

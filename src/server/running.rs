@@ -5,6 +5,9 @@
 //! delays another connection or its own cancellation; a watcher that is dropped stops its work. Deliberately absent:
 //! what the work is.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use squilla_core::error::{Error, Kind, Result};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -12,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, caught};
+use crate::report;
 use crate::stream::{Piece, Pumped, Source};
 use crate::wire::Wire;
 
@@ -26,15 +30,33 @@ pub enum Stop {
     Gone,
 }
 
+/// How often messages of a running statement (progress, warnings) are passed on.
+const NOTICES: Duration = Duration::from_secs(1);
+
+/// Passes on the messages of the statement so far.
+pub fn put_notices(wire: &mut Wire, backend: &Backend) -> bool {
+    let notices = backend.notices();
+    for (error, severity, code) in &notices {
+        wire.put(report::notice(error, severity, code));
+    }
+    !notices.is_empty()
+}
+
 /// Waits for work of the engine.
 pub async fn watch<T>(work: impl Future<Output = Result<T>>, wire: &mut Wire, backend: &Backend) -> std::result::Result<T, Stop> {
     let cancel = backend.cancelled();
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Stop::Failed(cancelled())),
-        () = until(backend.deadline()) => Err(Stop::Failed(timed_out())),
-        done = caught(work) => done.map_err(Stop::Failed),
-        () = wire.gone() => Err(Stop::Gone),
+    let mut work = pin!(caught(work));
+    loop {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Stop::Failed(cancelled())),
+            () = until(backend.deadline()) => return Err(Stop::Failed(timed_out())),
+            done = &mut work => return done.map_err(Stop::Failed),
+            () = wire.gone() => return Err(Stop::Gone),
+            () = tokio::time::sleep(NOTICES) => if put_notices(wire, backend) {
+                wire.flush().await.map_err(|_| Stop::Gone)?;
+            },
+        }
     }
 }
 
@@ -65,6 +87,9 @@ pub async fn deliver(source: Source, rows_max: usize, wire: &mut Wire, backend: 
                 None => break,
             },
             () = wire.gone() => return Err(Stop::Gone),
+            () = tokio::time::sleep(NOTICES) => if put_notices(wire, backend) {
+                wire.flush().await.map_err(|_| Stop::Gone)?;
+            },
         }
     }
     // The channel closes when the source has ended: this does not wait.
