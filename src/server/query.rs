@@ -208,11 +208,7 @@ impl Conversation {
             if !described.parameters.is_empty() {
                 return Err(Stop::Failed(Error::new(Kind::UndefinedParameter, "there is no parameter $1")));
             }
-            let columns = outputs(&described, &[])?;
-            if described.fields.is_some() {
-                self.wire.put(row_description(&described, &columns));
-            }
-            let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns, state: PortalState::Ready };
+            let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns: Vec::new(), state: PortalState::Ready };
             self.advance(&mut portal, 0, true).await?;
         }
         Ok(())
@@ -262,7 +258,8 @@ impl Conversation {
                 format!("bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}", bind.parameters.len(), bind.statement),
             )));
         }
-        let columns = prepared.as_ref().map_or(Ok(Vec::new()), |p| outputs(p, &bind.result_formats))?;
+        let fields = prepared.as_ref().and_then(|p| p.fields.as_deref()).unwrap_or(&[]);
+        let columns = outputs(fields, &bind.result_formats)?;
         let parameters = match &prepared {
             Some(p) if wanted > 0 => self.backend.decode(&p.parameters, &bind).map_err(Stop::Failed)?,
             _ => Vec::new(),
@@ -278,14 +275,14 @@ impl Conversation {
                 let prepared = self.statements.get(name).ok_or_else(|| Stop::Failed(no_statement(name)))?;
                 let types = prepared.as_ref().map_or(Vec::new(), |p| p.parameters.iter().map(SqlType::oid).collect());
                 self.wire.put(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(types)));
-                match prepared {
-                    Some(p) if p.fields.is_some() => Some(row_description(p, &outputs(p, &[])?)),
-                    _ => None,
+                match prepared.as_ref().and_then(|p| p.fields.as_deref()) {
+                    Some(fields) => Some(row_description(fields, &outputs(fields, &[])?)),
+                    None => None,
                 }
             }
             Target::Portal => {
                 let portal = self.portals.get(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
-                portal.statement.as_ref().filter(|p| p.fields.is_some()).map(|p| row_description(p, &portal.columns))
+                portal.statement.as_ref().and_then(|p| p.fields.as_deref()).map(|fields| row_description(fields, &portal.columns))
             }
         };
         self.wire.put(description.unwrap_or(PgWireBackendMessage::NoData(NoData::new())));
@@ -337,7 +334,16 @@ impl Conversation {
                         self.complete(tag);
                         return Ok(());
                     }
-                    Execution::Rows { stream, tag, .. } => (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style()), None), tag),
+                    Execution::Rows { fields, stream, tag } => {
+                        if simple || portal.columns.len() != fields.len() {
+                            // Nobody has asked for formats: text. Only now is it known for SQL's own EXECUTE and FETCH.
+                            portal.columns = outputs(&fields, &[])?;
+                        }
+                        if simple {
+                            self.wire.put(row_description(&fields, &portal.columns));
+                        }
+                        (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style()), None), tag)
+                    }
                     Execution::CopyOut { fields, stream, options } => return self.copy_out(&fields, stream, &options).await,
                 }
             }
@@ -419,8 +425,7 @@ fn too_many(what: &str) -> Error {
 }
 
 /// The columns of a result in the formats asked for: none means text, one is for all.
-fn outputs(described: &Described, formats: &[i16]) -> std::result::Result<Vec<OutputColumn>, Stop> {
-    let fields = described.fields.as_deref().unwrap_or(&[]);
+fn outputs(fields: &[ResultField], formats: &[i16]) -> std::result::Result<Vec<OutputColumn>, Stop> {
     if formats.len() > 1 && formats.len() != fields.len() {
         let message = format!("bind message has {} result formats but query has {} columns", formats.len(), fields.len());
         return Err(Stop::Failed(Error::new(Kind::ProtocolViolation, message)));
@@ -436,8 +441,7 @@ fn outputs(described: &Described, formats: &[i16]) -> std::result::Result<Vec<Ou
         .collect()
 }
 
-fn row_description(described: &Described, columns: &[OutputColumn]) -> PgWireBackendMessage {
-    let fields = described.fields.as_deref().unwrap_or(&[]);
+fn row_description(fields: &[ResultField], columns: &[OutputColumn]) -> PgWireBackendMessage {
     let fields = fields.iter().zip(columns).map(|(field, column)| {
         // A NUL would end the name on the wire.
         let name = field.name.replace('\0', "");
