@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
@@ -17,14 +17,17 @@ use pgwire::messages::response::TransactionStatus as WireStatus;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
+use squilla_engine::postgres::names;
+use squilla_engine::session::view::SessionView;
 use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, Session, TransactionStatus};
 use squilla_engine::statement::Statement;
+use squilla_engine::system::view::{SystemView, ViewSource};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::decode::{self, Input, datetime::Clock};
-use crate::encode::style::{ImageEncoder, Style};
+use crate::decode::{self, Input, RegOids, datetime::Clock};
+use crate::encode::style::{ImageEncoder, RegNames, Style};
 use crate::encode::zone::Zone;
 use crate::frontend::Bind;
 
@@ -185,7 +188,7 @@ impl Backend {
                 day_first: style.date_style.to_ascii_lowercase().contains("dmy"),
                 now_us: chrono::Utc::now().timestamp_micros(),
             },
-            reg_oids: None,
+            reg_oids: Some(self.oids()),
         };
         let format = |i: usize| bind.formats.get(if bind.formats.len() == 1 { 0 } else { i }).copied().unwrap_or(0);
         let mut values = Vec::with_capacity(types.len());
@@ -208,12 +211,30 @@ impl Backend {
             bytea_hex: !output.bytea_output.eq_ignore_ascii_case("escape"),
             extra_float_digits: output.extra_float_digits,
             image_encoder: self.image_encoder,
+            reg_names: Some(self.names()),
             ..Style::default()
         };
         style.set_date_style(&output.date_style);
         style.set_interval_style(&output.interval_style);
         style.set_image_output(&output.image_output);
         Arc::new(style)
+    }
+
+    /// The catalog as this session sees it, made when it is first needed.
+    fn view(&self) -> impl Fn() -> Arc<SystemView> + Send + Sync + 'static + use<> {
+        let source = SessionView(Arc::downgrade(&self.session));
+        let made = OnceLock::new();
+        move || Arc::clone(made.get_or_init(|| source.view()))
+    }
+
+    fn names(&self) -> RegNames {
+        let view = self.view();
+        Arc::new(move |kind, oid| Some(names::print(&view(), kind, oid)))
+    }
+
+    fn oids(&self) -> RegOids {
+        let view = self.view();
+        Arc::new(move |kind, name| names::resolve(&view(), kind, name))
     }
 
     /// Notices since the last call that the client wants to see: error, severity, SQLSTATE.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_engine::database::Database;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -205,6 +206,9 @@ async fn begin(socket: Socket, peer: Peer, shared: Arc<Shared>) {
         Socket::Tcp(stream) => {
             // Answers are small and the client waits for them.
             let _ = stream.set_nodelay(true);
+            // A machine that has vanished without a word is noticed within two minutes.
+            let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
             let mut first = [0u8; 1];
             let peeked = tokio::time::timeout(shared.authentication_timeout, stream.peek(&mut first)).await;
             // Else nothing came in time, or the client left.
