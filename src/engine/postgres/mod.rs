@@ -7,6 +7,8 @@
 pub mod aggregate;
 pub mod cast;
 pub mod cast_rule;
+#[cfg(test)]
+mod catalog_tests;
 pub mod column_names;
 pub mod catalog_functions;
 pub mod expression_planner;

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::prelude::SessionContext;
@@ -101,9 +100,9 @@ pub fn install(builder: SessionStateBuilder, functions: &[ScalarUDF]) -> Session
 }
 
 /// Registers the functions and the planner of expressions.
-pub fn register(context: &mut SessionContext, functions: Vec<ScalarUDF>) -> datafusion::error::Result<()> {
+pub fn register(context: &mut SessionContext, functions: &[ScalarUDF]) -> datafusion::error::Result<()> {
     for function in functions {
-        context.register_udf(function);
+        context.register_udf(function.clone());
     }
     for aggregate in aggregates() {
         context.register_udaf(aggregate);
@@ -111,5 +110,5 @@ pub fn register(context: &mut SessionContext, functions: Vec<ScalarUDF>) -> data
     for (name, rows) in TABLE_FUNCTIONS {
         context.register_udtf(name, Arc::new(*rows));
     }
-    context.register_expr_planner(Arc::new(PostgresExpressions))
+    datafusion::execution::FunctionRegistry::register_expr_planner(context, Arc::new(PostgresExpressions))
 }

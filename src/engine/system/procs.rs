@@ -329,10 +329,18 @@ pub fn pg_operator(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Comments of functions and types, for `pg_description`.
 pub fn descriptions(view: &SystemView) -> Vec<(u32, u32, &str)> {
-    let functions = view.procs.iter().filter(|p| !p.comment.is_empty()).map(|p| (p.oid, oids::PG_PROC, p.comment.as_str()));
-    let types = TYPES.iter().filter(|t| !t.comment.is_empty()).map(|t| (t.oid, oids::PG_TYPE, t.comment));
-    let schemas = oids::SYSTEM_SCHEMAS.iter().map(|(_, oid, comment)| (*oid, oids::PG_NAMESPACE, *comment));
-    functions.chain(types).chain(schemas).chain(classes::descriptions()).collect()
+    let mut all: Vec<(u32, u32, &str)> = Vec::new();
+    all.extend(view.procs.iter().filter(|p| !p.comment.is_empty()).map(|p| (p.oid, oids::PG_PROC, p.comment.as_str())));
+    for t in TYPES.iter().filter(|t| !t.comment.is_empty()) {
+        all.push((t.oid, oids::PG_TYPE, t.comment));
+    }
+    for (_, oid, comment) in oids::SYSTEM_SCHEMAS {
+        all.push((*oid, oids::PG_NAMESPACE, comment));
+    }
+    for (object, class, text) in classes::descriptions() {
+        all.push((object, class, text));
+    }
+    all
 }
 
 /// A value for a column that is NULL when empty.

@@ -241,7 +241,7 @@ macro_rules! build {
 pub fn array(ty: &SqlType, cells: &[Value]) -> Result<ArrayRef> {
     Ok(match ty {
         SqlType::Array(element) => return list(element, cells),
-        SqlType::Bool => build!(BooleanBuilder, cells, |c| match c {
+        SqlType::Bool => build!(BooleanBuilder, cells, |c: &Value| match c {
             Value::Bool(v) => Some(*v),
             _ => None,
         }),

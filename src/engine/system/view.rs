@@ -4,7 +4,6 @@
 //! Invariant: a view never changes, so that joins of several system relations in one statement agree with each other.
 //! Deliberately absent: how the picture is taken (the session does that) and any lock.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use squilla_core::settings::Settings;
