@@ -141,6 +141,11 @@ impl Backend {
         limit(&self.session.settings(), if status == Status::Idle { "idle_session_timeout" } else { "idle_in_transaction_session_timeout" })
     }
 
+    /// How many prepared statements the session may hold.
+    pub fn prepared_max(&self) -> usize {
+        usize::try_from(self.session.settings().int("squilla.max_prepared_statements")).unwrap_or(usize::MAX).max(1)
+    }
+
     /// Whether another session has ended this one.
     pub fn is_terminated(&self) -> bool {
         self.session.is_terminated()

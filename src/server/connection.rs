@@ -40,6 +40,8 @@ pub struct Shared {
     pub tls: Option<Tls>,
     /// Sessions at a time.
     pub slots: Arc<Semaphore>,
+    /// Of these, kept for superusers.
+    pub reserved: usize,
     /// Time to log in.
     pub authentication_timeout: Duration,
     /// Bytes of one message.
@@ -119,6 +121,9 @@ async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared:
         startup: login.settings.clone(),
     };
     let session = shared.database.connect(options).map_err(Broken::Fatal)?;
+    if !session.superuser && shared.slots.available_permits() < shared.reserved {
+        return Err(Broken::Fatal(Error::new(Kind::TooManyConnections, "remaining connection slots are reserved for roles with the SUPERUSER attribute")));
+    }
     let (pid, secret) = (session.backend_pid(), session.secret());
     let backend = Backend::new(session, shared.engine.clone(), shared.keys.clone(), shared.image_encoder);
     wire.put(PgWireBackendMessage::Authentication(Authentication::Ok));

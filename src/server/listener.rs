@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Sessions at a time.
     pub max_connections: usize,
+    /// Of these, kept for superusers.
+    pub reserved_connections: usize,
     /// Time to log in.
     pub authentication_timeout: Duration,
     /// Bytes of one message of a client.
@@ -54,6 +56,7 @@ impl ServerConfig {
             socket: None,
             tls: None,
             max_connections: 1000,
+            reserved_connections: 3,
             authentication_timeout: Duration::from_secs(60),
             message_bytes_max: 0x3fff_fffe,
             image_encoder: None,
@@ -108,6 +111,7 @@ impl Server {
             keys: CancelKeys::default(),
             tls,
             slots: Arc::new(Semaphore::new(config.max_connections)),
+            reserved: config.reserved_connections,
             authentication_timeout: config.authentication_timeout,
             message_bytes_max: config.message_bytes_max,
             image_encoder: config.image_encoder,

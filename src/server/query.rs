@@ -29,8 +29,8 @@ use crate::running::{Stop, deliver, put_notices, watch};
 use crate::stream::Source;
 use crate::wire::{Broken, Wire};
 
-/// Prepared statements and portals one session may hold.
-const NAMES_MAX: usize = 100_000;
+/// Portals one session may hold.
+const PORTALS_MAX: usize = 10_000;
 /// How often an idle session looks whether another one has ended it.
 const TERMINATION_POLL: Duration = Duration::from_secs(1);
 
@@ -223,8 +223,9 @@ impl Conversation {
         if name.is_empty() {
             self.statements.remove("");
         }
-        if self.statements.len() >= NAMES_MAX {
-            return Err(Stop::Failed(too_many("prepared statements")));
+        if self.statements.len() >= self.backend.prepared_max() {
+            let error = Error::new(Kind::ConfigurationLimit, "too many prepared statements");
+            return Err(Stop::Failed(error.hint("The limit is the setting squilla.max_prepared_statements.")));
         }
         self.backend.begin_statement();
         let types = types.iter().map(|oid| crate::backend::type_of(*oid)).collect::<Result<Vec<_>>>().map_err(Stop::Failed)?;
@@ -248,8 +249,9 @@ impl Conversation {
         if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
             return Err(Stop::Failed(Error::new(Kind::DuplicateCursor, format!("cursor \"{}\" already exists", bind.portal))));
         }
-        if self.portals.len() >= NAMES_MAX {
-            return Err(Stop::Failed(too_many("portals")));
+        if self.portals.len() >= PORTALS_MAX {
+            let error = Error::new(Kind::ConfigurationLimit, "too many portals in one transaction");
+            return Err(Stop::Failed(error.detail(format!("There may be {PORTALS_MAX} at most."))));
         }
         let wanted = prepared.as_ref().map_or(0, |p| p.parameters.len());
         if wanted != bind.parameters.len() {
@@ -418,10 +420,6 @@ fn no_statement(name: &str) -> Error {
 
 fn no_portal(name: &str) -> Error {
     Error::new(Kind::UndefinedCursor, format!("portal \"{name}\" does not exist"))
-}
-
-fn too_many(what: &str) -> Error {
-    Error::new(Kind::ConfigurationLimit, format!("too many {what} in one session")).detail(format!("A session holds at most {NAMES_MAX}."))
 }
 
 /// The columns of a result in the formats asked for: none means text, one is for all.
