@@ -158,7 +158,7 @@ async fn relations_join_and_functions_answer() {
         ("SELECT interval '1' day = interval '24 hours', INTERVAL '1.5 hours'::text, interval '-1 day'::text", &["false|01:30:00|-1 days"]),
         ("SELECT NULL, NULL, 1, 1", &["||1|1"]),
         ("SELECT pg_typeof(1::int2)::text, pg_typeof('{a}'::text[])::text, pg_typeof('[1]'::vector)::text", &["smallint|text[]|vector"]),
-        ("SELECT timestamp '2024-01-01 12:00' AT TIME ZONE '+02:00' = timestamptz '2024-01-01 10:00Z'", &["true"]),
+        ("SELECT timestamp '2024-01-01 12:00:00' AT TIME ZONE '+02:00' = timestamptz '2024-01-01 10:00:00Z'", &["true"]),
         ("SELECT DISTINCT ON (relkind) relkind, relname FROM pg_class WHERE relnamespace = 2200 ORDER BY relkind, relname", &["f|e", "r|t", "v|v"]),
         ("SELECT x FROM generate_series(1, 3) x", &["1", "2", "3"]),
         ("SELECT generate_series(1, 2)", &["1", "2"]),
@@ -169,10 +169,13 @@ async fn relations_join_and_functions_answer() {
         ("SELECT pg_size_pretty(pg_total_relation_size('t'))", &["8192 bytes"]),
         ("SELECT word, catcode FROM pg_get_keywords() WHERE word IN ('select', 'abort') ORDER BY 1", &["abort|U", "select|R"]),
         ("SELECT count(*) FROM pg_class WHERE oid = '16500' AND relname ~ '^t$' AND relkind = 'r'::\"char\"", &["1"]),
-        ("SELECT 'a'::text COLLATE \"C\" < 'b' COLLATE pg_catalog.\"default\"", &["true"]),
+        ("SELECT 'a' COLLATE \"C\" < 'b' COLLATE pg_catalog.\"default\"", &["true"]),
         ("SELECT array_upper('{4,5}'::int[], 1), array_lower('{4,5}'::int[], 1), array_to_string(ARRAY['a',NULL,'b'], ',')", &["2|1|a,b"]),
         ("SELECT CASE WHEN 1 = 1 THEN (SELECT relname FROM pg_class WHERE oid = 16500) END", &["t"]),
         ("SELECT indrelid FROM pg_index", &[]),
+        ("SELECT relname, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts - 2) FROM pg_class c WHERE c.relnamespace = 2200 ORDER BY 1", &["e|2", "t|2", "v|2"]),
+        ("SELECT relname FROM pg_class c WHERE relnamespace = 2200 AND (SELECT max(attnum) FROM pg_attribute a WHERE a.attrelid <= c.oid AND a.attrelid >= c.oid) > 2", &["t"]),
+        ("SELECT relname, ARRAY(SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts ORDER BY 1) FROM pg_class c WHERE c.oid = 16500", &["t|[]"]),
         ("SELECT x.count FROM (SELECT count(*) FROM pg_namespace) x", &["5"]),
     ];
     let mut wrong = Vec::new();

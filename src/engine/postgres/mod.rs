@@ -25,6 +25,7 @@ pub mod session_functions;
 pub mod size_functions;
 pub mod special_functions;
 pub mod subquery;
+pub mod subquery_rule;
 pub mod syntax;
 pub mod table_functions;
 pub mod text_functions;

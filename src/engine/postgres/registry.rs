@@ -20,7 +20,7 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, cast, special_functions};
+use crate::postgres::{aggregate, cast, special_functions, subquery_rule};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -96,7 +96,7 @@ fn described(name: &str, signature: &datafusion::logical_expr::TypeSignature, re
 
 /// A session state with all of this in it.
 pub fn install(builder: SessionStateBuilder, functions: &[ScalarUDF]) -> SessionStateBuilder {
-    builder.with_type_planner(Arc::new(PostgresTypes)).with_analyzer_rule(Arc::new(TextCasts::new(functions)))
+    builder.with_type_planner(Arc::new(PostgresTypes)).with_analyzer_rule(Arc::new(TextCasts::new(functions))).with_analyzer_rule(subquery_rule::rule())
 }
 
 /// Registers the functions and the planner of expressions.

@@ -288,7 +288,7 @@ impl Rewriter {
 const BARE: &[&str] = &["current_schema", "current_catalog", "current_user", "current_role", "session_user", "user"];
 
 fn empty_query() -> Result<Query> {
-    let parsed = sqlparser::parser::Parser::parse_sql(&sqlparser::dialect::PostgreSqlDialect {}, "SELECT").map_err(crate::error::from_parser)?;
+    let parsed = sqlparser::parser::Parser::parse_sql(&sqlparser::dialect::PostgreSqlDialect {}, "SELECT 1").map_err(crate::error::from_parser)?;
     match parsed.into_iter().next() {
         Some(Statement::Query(query)) => Ok(*query),
         _ => Err(Error::internal("an empty query does not parse")),

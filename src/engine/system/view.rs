@@ -293,13 +293,14 @@ impl SystemView {
         }
         for item in self.settings.get("search_path").split(',') {
             let item = item.trim();
+            let own = item.trim_matches('"') == "$user";
             let name = match item.strip_prefix('"').and_then(|i| i.strip_suffix('"')) {
-                Some("$user") => self.session.current_user.clone(),
+                _ if own => self.session.current_user.clone(),
                 Some(quoted) => quoted.replace("\"\"", "\""),
-                None if item == "$user" => self.session.current_user.clone(),
                 None => item.to_lowercase(),
             };
-            if self.schema_oid(&name).is_some() && !path.contains(&name) {
+            // The superuser is called as our own schema is: that does not make it the place for new objects.
+            if self.schema_oid(&name).is_some() && !path.contains(&name) && !(own && name == oids::OWN_SCHEMA) {
                 path.push(name);
             }
         }
