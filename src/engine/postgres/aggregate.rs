@@ -67,7 +67,10 @@ impl AggregateUDFImpl for Single {
 
     fn state_fields(&self, args: StateFieldsArgs) -> DataFusionResult<Vec<FieldRef>> {
         let ty = args.return_field.data_type().clone();
-        Ok(vec![Arc::new(Field::new(format!("{}[value]", args.name), ty, true)), Arc::new(Field::new(format!("{}[rows]", args.name), DataType::Int64, false))])
+        Ok(vec![
+            Arc::new(Field::new(format!("{}[value]", args.name), ty, true)),
+            Arc::new(Field::new(format!("{}[rows]", args.name), DataType::Int64, false)),
+        ])
     }
 }
 

@@ -1,4 +1,4 @@
-//! `x::text` where the text depends on the type of x.
+//! Casts whose result depends on the type of x: `x::text`, and numbers to integers.
 //!
 //! In: an analyzed plan. Out: the plan, with casts to text of reg* values, arrays, bytea, times, floats and composites
 //! turned into the functions that print them. Invariant: only the text changes, never the type.
@@ -11,6 +11,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::Result as DataFusionResult;
+use datafusion::functions::math::expr_fn::round;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
@@ -56,11 +57,22 @@ impl TextCasts {
                 match ty.and_then(|ty| self.printer(&ty)) {
                     Some(udf) => {
                         let call = Expr::ScalarFunction(ScalarFunction::new_udf(udf, vec![*inner]));
-                        let text = if field.data_type() == &DataType::Utf8 && field.metadata().is_empty() { call } else { Expr::Cast(Cast { expr: Box::new(call), field }) };
+                        let text = if field.data_type() == &DataType::Utf8 && field.metadata().is_empty() {
+                            call
+                        } else {
+                            Expr::Cast(Cast { expr: Box::new(call), field })
+                        };
                         Ok(Transformed::yes(text))
                     }
                     None => Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))),
                 }
+            }
+            // Numbers are rounded to integers, not cut.
+            Expr::Cast(Cast { expr: inner, field }) if field.data_type().is_integer() => {
+                let broken = inner.get_type(schema).is_ok_and(|t| t.is_floating() || t.is_decimal());
+                let rounded = matches!(inner.as_ref(), Expr::ScalarFunction(f) if f.func.name() == "round");
+                let value = if broken && !rounded { round(vec![*inner]) } else { *inner };
+                Ok(Transformed::new_transformed(Expr::Cast(Cast { expr: Box::new(value), field }), broken && !rounded))
             }
             other => Ok(Transformed::no(other)),
         })

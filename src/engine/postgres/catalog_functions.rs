@@ -59,8 +59,14 @@ const NOTHING: &[Overload] = &[Overload { arguments: "oid", returns: "boolean", 
 /// `pg_*_is_visible`.
 pub static VISIBILITY: &[Function] = &[
     visible("pg_table_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |c, a| Ok(c.view.relation_visible(oid(&a[0])).into()) }]),
-    visible("pg_type_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |_, a| Ok(types::by_oid(oid(&a[0])).map(|_| true).into()) }]),
-    visible("pg_function_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |c, a| Ok(names::proc_visible(c.view, oid(&a[0])).into()) }]),
+    visible(
+        "pg_type_is_visible",
+        &[Overload { arguments: "oid", returns: "boolean", call: |_, a| Ok(types::by_oid(oid(&a[0])).map(|_| true).into()) }],
+    ),
+    visible(
+        "pg_function_is_visible",
+        &[Overload { arguments: "oid", returns: "boolean", call: |c, a| Ok(names::proc_visible(c.view, oid(&a[0])).into()) }],
+    ),
     visible("pg_operator_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |_, _| Ok(true.into()) }]),
     visible("pg_collation_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |_, _| Ok(true.into()) }]),
     visible("pg_opclass_is_visible", NOTHING),
@@ -106,9 +112,13 @@ fn view_definition(context: &Context<'_>, relation: u32) -> Value {
 fn rule_definition(context: &Context<'_>, rule: u32) -> Value {
     let table = context.view.tables.iter().find(|t| classes::rule_oid(t.oid) == rule);
     match table.map(|t| (t, &t.kind)) {
-        Some((t, TableKind::View { sql })) => {
-            format!("CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {}.{} DO INSTEAD  {};", quote_identifier(&t.schema), quote_identifier(&t.name), sql.trim_end_matches(';')).into()
-        }
+        Some((t, TableKind::View { sql })) => format!(
+            "CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {}.{} DO INSTEAD  {};",
+            quote_identifier(&t.schema),
+            quote_identifier(&t.name),
+            sql.trim_end_matches(';')
+        )
+        .into(),
         _ => Value::Null,
     }
 }
@@ -188,7 +198,10 @@ functions! {
 fn comment(context: &Context<'_>, object: u32, class: u32) -> Value {
     let view = context.view;
     let found = match class {
-        oids::PG_CLASS => view.table(object).and_then(|t| t.comment.clone()).or_else(|| classes::descriptions().find(|(o, _, _)| *o == object).map(|(_, _, text)| text.to_owned())),
+        oids::PG_CLASS => view
+            .table(object)
+            .and_then(|t| t.comment.clone())
+            .or_else(|| classes::descriptions().find(|(o, _, _)| *o == object).map(|(_, _, text)| text.to_owned())),
         oids::PG_NAMESPACE => view.schemas.iter().find(|s| s.oid == object).and_then(|s| s.comment.clone()).or_else(|| system(view, object, class)),
         oids::PG_AUTHID => view.roles.iter().find(|r| r.oid == object).and_then(|r| r.comment.clone()),
         oids::PG_PROC => names::proc(view, object).map(|p| p.comment.clone()).filter(|text| !text.is_empty()),

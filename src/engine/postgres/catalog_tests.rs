@@ -38,11 +38,27 @@ impl ViewSource for Fixed {
 }
 
 fn column(name: &str, ty: &str, not_null: bool, default: Option<&str>) -> ColumnInfo {
-    ColumnInfo { name: name.into(), ty: SqlType::parse(ty).unwrap(), not_null, default: default.map(str::to_owned), comment: (name == "b").then(|| "letters".to_owned()) }
+    ColumnInfo {
+        name: name.into(),
+        ty: SqlType::parse(ty).unwrap(),
+        not_null,
+        default: default.map(str::to_owned),
+        comment: (name == "b").then(|| "letters".to_owned()),
+    }
 }
 
 fn table(oid: u32, name: &str, kind: TableKind, columns: Vec<ColumnInfo>) -> TableInfo {
-    TableInfo { oid, schema: "public".into(), name: name.into(), owner: "squilla".into(), comment: (name == "t").then(|| "a table".to_owned()), columns, kind, bytes: Some(8192), rows: Some(3) }
+    TableInfo {
+        oid,
+        schema: "public".into(),
+        name: name.into(),
+        owner: "squilla".into(),
+        comment: (name == "t").then(|| "a table".to_owned()),
+        columns,
+        kind,
+        bytes: Some(8192),
+        rows: Some(3),
+    }
 }
 
 const PAGES: &str = "CREATE FUNCTION pages(data bytea, max_pages integer DEFAULT NULL, layout text DEFAULT 'plain') RETURNS TABLE(page_no integer, text text) LANGUAGE squilla IMMUTABLE STRICT AS 'pages';
@@ -50,9 +66,24 @@ const PAGES: &str = "CREATE FUNCTION pages(data bytea, max_pages integer DEFAULT
 
 fn view() -> SystemView {
     let role = |oid, name: &str, superuser, member_of: Vec<String>| RoleInfo {
-        oid, name: name.into(), superuser, login: true, create_role: superuser, create_db: superuser, connection_limit: -1, has_password: false, member_of, comment: None,
+        oid,
+        name: name.into(),
+        superuser,
+        login: true,
+        create_role: superuser,
+        create_db: superuser,
+        connection_limit: -1,
+        has_password: false,
+        member_of,
+        comment: None,
     };
-    let t = vec![column("a", "integer", true, None), column("b", "text", true, Some("'x'::text")), column("c", "numeric(10,2)", false, None), column("v", "vector", false, None), column("tags", "text[]", false, None)];
+    let t = vec![
+        column("a", "integer", true, None),
+        column("b", "text", true, Some("'x'::text")),
+        column("c", "numeric(10,2)", false, None),
+        column("v", "vector", false, None),
+        column("tags", "text[]", false, None),
+    ];
     let v = vec![column("a", "integer", false, None), column("b", "text", false, None)];
     let external = TableKind::External { format: "parquet".into(), location: "s3://bucket/x/".into() };
     let tables = vec![
@@ -60,7 +91,12 @@ fn view() -> SystemView {
         table(16501, "v", TableKind::View { sql: "SELECT a, b FROM t".into() }, v.clone()),
         table(16502, "e", external, v),
     ];
-    let schema = |oid, name: &str| SchemaInfo { oid, name: name.into(), owner: "squilla".into(), comment: (name == "public").then(|| "standard public schema".to_owned()) };
+    let schema = |oid, name: &str| SchemaInfo {
+        oid,
+        name: name.into(),
+        owner: "squilla".into(),
+        comment: (name == "public").then(|| "standard public schema".to_owned()),
+    };
     SystemView {
         schemas: Arc::new(vec![schema(2200, "public"), schema(16490, "s")]),
         tables: Arc::new(tables),
@@ -112,7 +148,12 @@ async fn rows(context: &SessionContext, sql: &str) -> Vec<String> {
         return Vec::new();
     }
     let table = pretty_format_batches(&batches).unwrap().to_string();
-    table.lines().filter(|l| l.starts_with('|')).skip(1).map(|l| l.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|")).collect()
+    table
+        .lines()
+        .filter(|l| l.starts_with('|'))
+        .skip(1)
+        .map(|l| l.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join("|"))
+        .collect()
 }
 
 #[tokio::test]
@@ -124,7 +165,13 @@ async fn every_query_of_psql_runs() {
     for query in &queries {
         let (command, sql) = query.split_once('\n').unwrap();
         if let Err(error) = run(&context, sql.trim().trim_end_matches(';')).await {
-            failed.push(format!("{command}: {} {} {:?}\n    {}", error.kind.sqlstate(), error.message, error.detail, sql.lines().take(40).collect::<Vec<_>>().join("\n    ")));
+            failed.push(format!(
+                "{command}: {} {} {:?}\n    {}",
+                error.kind.sqlstate(),
+                error.message,
+                error.detail,
+                sql.lines().take(40).collect::<Vec<_>>().join("\n    ")
+            ));
         }
     }
     assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), queries.len(), failed.join("\n"));
@@ -134,27 +181,68 @@ async fn every_query_of_psql_runs() {
 async fn relations_join_and_functions_answer() {
     let context = context();
     let cases: &[(&str, &[&str])] = &[
-        ("SELECT c.relname, n.nspname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' ORDER BY 1", &["e|public|f", "t|public|r", "v|public|v"]),
-        ("SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass ORDER BY attnum", &["a|integer|true", "b|text|true", "c|numeric(10,2)|false", "v|vector|false", "tags|text[]|false"]),
+        (
+            "SELECT c.relname, n.nspname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' ORDER BY 1",
+            &["e|public|f", "t|public|r", "v|public|v"],
+        ),
+        (
+            "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass ORDER BY attnum",
+            &["a|integer|true", "b|text|true", "c|numeric(10,2)|false", "v|vector|false", "tags|text[]|false"],
+        ),
         ("SELECT 't'::regclass::text, 16500::oid::regclass::text, 'pg_class'::regclass::oid::text", &["t|t|1259"]),
-        ("SELECT 'information_schema.columns'::regclass::text, 23::regtype::text, 'double precision'::regtype::oid::text", &["information_schema.columns|integer|701"]),
-        ("SELECT typinput::text, typelem::regtype::text FROM pg_type WHERE typname IN ('_int4', 'vector') ORDER BY 1", &["array_in|integer", "vector_in|-"]),
-        ("SELECT pg_get_function_arguments(oid), pg_get_function_result(oid), proargmodes FROM pg_proc WHERE proname = 'pages'", &["data bytea, max_pages integer DEFAULT NULL::integer, layout text DEFAULT 'plain'::text|TABLE(page_no integer, text text)|[i, i, i, t, t]"]),
+        (
+            "SELECT 'information_schema.columns'::regclass::text, 23::regtype::text, 'double precision'::regtype::oid::text",
+            &["information_schema.columns|integer|701"],
+        ),
+        (
+            "SELECT typinput::text, typelem::regtype::text FROM pg_type WHERE typname IN ('_int4', 'vector') ORDER BY 1",
+            &["array_in|integer", "vector_in|-"],
+        ),
+        (
+            "SELECT pg_get_function_arguments(oid), pg_get_function_result(oid), proargmodes FROM pg_proc WHERE proname = 'pages'",
+            &[
+                "data bytea, max_pages integer DEFAULT NULL::integer, layout text DEFAULT 'plain'::text|TABLE(page_no integer, text text)|[i, i, i, t, t]",
+            ],
+        ),
         ("SELECT obj_description('t'::regclass, 'pg_class'), col_description('t'::regclass, 2)", &["a table|letters"]),
-        ("SELECT current_user, session_user, current_schema, current_database(), current_schemas(false)", &["squilla|squilla|public|squilla|[public]"]),
+        (
+            "SELECT current_user, session_user, current_schema, current_database(), current_schemas(false)",
+            &["squilla|squilla|public|squilla|[public]"],
+        ),
         ("SELECT pg_get_viewdef('v'::regclass), pg_get_viewdef(16500)", &["SELECT a, b FROM t;|"]),
-        ("SELECT has_table_privilege('t', 'select'), has_table_privilege('squilla', 't', 'insert'), has_schema_privilege('public', 'USAGE')", &["true|true|true"]),
-        ("SELECT rolname, ARRAY(SELECT b.rolname FROM pg_auth_members m JOIN pg_roles b ON m.roleid = b.oid WHERE m.member = r.oid) AS memberof FROM pg_roles r ORDER BY 1", &["ann|[squilla]", "squilla|[]"]),
-        ("SELECT (SELECT description FROM pg_description d WHERE d.objoid = c.oid AND d.objsubid = 0) FROM pg_class c WHERE relname IN ('t', 'v') ORDER BY relname", &["a table", ""]),
-        ("SELECT table_name, column_name, data_type, udt_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 't' ORDER BY ordinal_position", &["t|a|integer|int4", "t|b|text|text", "t|c|numeric|numeric", "t|v|USER-DEFINED|vector", "t|tags|ARRAY|_text"]),
+        (
+            "SELECT has_table_privilege('t', 'select'), has_table_privilege('squilla', 't', 'insert'), has_schema_privilege('public', 'USAGE')",
+            &["true|true|true"],
+        ),
+        (
+            "SELECT rolname, ARRAY(SELECT b.rolname FROM pg_auth_members m JOIN pg_roles b ON m.roleid = b.oid WHERE m.member = r.oid) AS memberof FROM pg_roles r ORDER BY 1",
+            &["ann|[squilla]", "squilla|[]"],
+        ),
+        (
+            "SELECT (SELECT description FROM pg_description d WHERE d.objoid = c.oid AND d.objsubid = 0) FROM pg_class c WHERE relname IN ('t', 'v') ORDER BY relname",
+            &["a table", ""],
+        ),
+        (
+            "SELECT table_name, column_name, data_type, udt_name FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 't' ORDER BY ordinal_position",
+            &["t|a|integer|int4", "t|b|text|text", "t|c|numeric|numeric", "t|v|USER-DEFINED|vector", "t|tags|ARRAY|_text"],
+        ),
         ("SELECT name, kind, result FROM squilla.functions", &["pages|table|TABLE(page_no integer, text text)"]),
         ("SELECT count(*) > 50 FROM pg_settings", &["true"]),
         ("SELECT current_setting('server_version_num')::int >= 150000, current_setting('no.such', true)", &["true|"]),
         ("SELECT set_config('work_mem', '64MB', false)", &["64MB"]),
-        ("SELECT '[1,2]'::vector, '{1,2}'::int[], '\\x41'::bytea, '1 day 2 hours'::interval::text, '{\"a\":1}'::jsonb", &["[1.0, 2.0]|[1, 2]|41|1 day 02:00:00|{\"a\":1}"]),
-        ("SELECT '{1,2}'::int[]::text, '\\x4142'::bytea::text, 1.5::float8::text, 1e20::float8::text, timestamp '2024-01-02 03:04:05.5'::text", &["{1,2}|\\x4142|1.5|1e+20|2024-01-02 03:04:05.5"]),
+        (
+            "SELECT '[1,2]'::vector, '{1,2}'::int[], '\\x41'::bytea, '1 day 2 hours'::interval::text, '{\"a\":1}'::jsonb",
+            &["[1.0, 2.0]|[1, 2]|41|1 day 02:00:00|{\"a\": 1}"],
+        ),
+        (
+            "SELECT '{1,2}'::int[]::text, '\\x4142'::bytea::text, 1.5::float8::text, 1e20::float8::text, timestamp '2024-01-02 03:04:05.5'::text",
+            &["{1,2}|\\x4142|1.5|1e+20|2024-01-02 03:04:05.5"],
+        ),
         ("SELECT 2 = ANY ('{1,2}'), 'b' = ANY (ARRAY['a','b']), 3 <> ALL (ARRAY[1,2])", &["true|true|true"]),
-        ("SELECT 'abc' SIMILAR TO 'a%', 'abc' NOT SIMILAR TO '(b|c)%', 'a_b' LIKE 'a/_b' ESCAPE '/', 'axb' LIKE 'a/_b' ESCAPE '/'", &["true|true|true|false"]),
+        (
+            "SELECT 'abc' SIMILAR TO 'a%', 'abc' NOT SIMILAR TO '(b|c)%', 'a_b' LIKE 'a/_b' ESCAPE '/', 'axb' LIKE 'a/_b' ESCAPE '/'",
+            &["true|true|true|false"],
+        ),
         ("SELECT interval '1' day = interval '24 hours', INTERVAL '1.5 hours'::text, interval '-1 day'::text", &["false|01:30:00|-1 days"]),
         ("SELECT NULL, NULL, 1, 1", &["||1|1"]),
         ("SELECT pg_typeof(1::int2)::text, pg_typeof('{a}'::text[])::text, pg_typeof('[1]'::vector)::text", &["smallint|text[]|vector"]),
@@ -172,10 +260,30 @@ async fn relations_join_and_functions_answer() {
         ("SELECT 'a' COLLATE \"C\" < 'b' COLLATE pg_catalog.\"default\"", &["true"]),
         ("SELECT array_upper('{4,5}'::int[], 1), array_lower('{4,5}'::int[], 1), array_to_string(ARRAY['a',NULL,'b'], ',')", &["2|1|a,b"]),
         ("SELECT CASE WHEN 1 = 1 THEN (SELECT relname FROM pg_class WHERE oid = 16500) END", &["t"]),
+        ("SELECT v, n FROM unnest(ARRAY['p','q']) WITH ORDINALITY AS u(v, n) ORDER BY n DESC", &["q|2", "p|1"]),
+        ("SELECT * FROM unnest(ARRAY[10,20]) WITH ORDINALITY", &["10|1", "20|2"]),
+        (
+            "SELECT mod(10, 3), sign(-3.5), 1.5::int, -1.5::int, '{\"bb\": 1,\"a\":[true,null]}'::jsonb::text",
+            &["1|-1.0|2|-2|{\"a\": [true, null], \"bb\": 1}"],
+        ),
+        (
+            "SELECT 'abcdef'::varchar(3), timestamp '2026-11-20 12:30'::text, timestamptz '2026-11-20 12:30+02'::text",
+            &["abc|2026-11-20 12:30:00|2026-11-20 10:30:00+00"],
+        ),
+        ("SELECT pg_typeof(array_length(ARRAY[1], 1))::text, pg_typeof(row_number() OVER ())::text, cardinality(ARRAY[1,2])", &["integer|bigint|2"]),
         ("SELECT indrelid FROM pg_index", &[]),
-        ("SELECT relname, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts - 2) FROM pg_class c WHERE c.relnamespace = 2200 ORDER BY 1", &["e|2", "t|2", "v|2"]),
-        ("SELECT relname FROM pg_class c WHERE relnamespace = 2200 AND (SELECT max(attnum) FROM pg_attribute a WHERE a.attrelid <= c.oid AND a.attrelid >= c.oid) > 2", &["t"]),
-        ("SELECT relname, ARRAY(SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts ORDER BY 1) FROM pg_class c WHERE c.oid = 16500", &["t|[]"]),
+        (
+            "SELECT relname, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts - 2) FROM pg_class c WHERE c.relnamespace = 2200 ORDER BY 1",
+            &["e|2", "t|2", "v|2"],
+        ),
+        (
+            "SELECT relname FROM pg_class c WHERE relnamespace = 2200 AND (SELECT max(attnum) FROM pg_attribute a WHERE a.attrelid <= c.oid AND a.attrelid >= c.oid) > 2",
+            &["t"],
+        ),
+        (
+            "SELECT relname, ARRAY(SELECT attname FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts ORDER BY 1) FROM pg_class c WHERE c.oid = 16500",
+            &["t|[]"],
+        ),
         ("SELECT x.count FROM (SELECT count(*) FROM pg_namespace) x", &["5"]),
     ];
     let mut wrong = Vec::new();

@@ -13,7 +13,7 @@ use crate::postgres::type_planner::sql_type;
 use crate::system::types;
 
 /// Stands between a name and the number that makes it unique; no SQL text can hold it in a name by accident.
-pub const MARK: char = '\u{2}';
+pub const MARK: char = '\u{1}';
 
 /// The name as a client sees it.
 pub fn shown(name: &str) -> &str {
@@ -178,15 +178,23 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_shown_without_their_number() {
-        let Some(sqlparser::ast::Statement::Query(mut query)) = Parser::parse_sql(&PostgreSqlDialect {}, "SELECT NULL, NULL, a, a, 1 AS x, 2 AS x, date(b) FROM t GROUP BY date").unwrap().pop() else { unreachable!() };
+        let Some(sqlparser::ast::Statement::Query(mut query)) =
+            Parser::parse_sql(&PostgreSqlDialect {}, "SELECT NULL, NULL, a, a, 1 AS x, 2 AS x, date(b) FROM t GROUP BY date").unwrap().pop()
+        else {
+            unreachable!()
+        };
         let SetExpr::Select(select) = query.body.as_mut() else { unreachable!() };
         assign(select);
-        let names: Vec<String> = select.projection.iter().map(|i| match i {
-            SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
-            SelectItem::UnnamedExpr(e) => name(e),
-            _ => unreachable!(),
-        }).collect();
-        assert_eq!(names, ["?column?", "?column?\u{2}2", "a", "a\u{2}2", "x", "x\u{2}2", "date\u{2}2"]);
-        assert_eq!(shown("x\u{2}2"), "x");
+        let names: Vec<String> = select
+            .projection
+            .iter()
+            .map(|i| match i {
+                SelectItem::ExprWithAlias { alias, .. } => alias.value.clone(),
+                SelectItem::UnnamedExpr(e) => name(e),
+                _ => unreachable!(),
+            })
+            .collect();
+        assert_eq!(names, ["?column?", "?column?\u{1}2", "a", "a\u{1}2", "x", "x\u{1}2", "date\u{1}2"]);
+        assert_eq!(shown("x\u{1}2"), "x");
     }
 }

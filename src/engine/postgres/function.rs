@@ -256,7 +256,8 @@ pub fn value_at(array: &ArrayRef, row: usize) -> Result<Value> {
         DataType::LargeList(_) => elements(&array.as_list::<i64>().value(row))?,
         DataType::FixedSizeList(_, _) => elements(&array.as_fixed_size_list().value(row))?,
         other => {
-            let text = arrow::compute::cast(&array.slice(row, 1), &DataType::Utf8).map_err(|e| Error::internal(format!("{other} as an argument: {e}")))?;
+            let text =
+                arrow::compute::cast(&array.slice(row, 1), &DataType::Utf8).map_err(|e| Error::internal(format!("{other} as an argument: {e}")))?;
             Value::Text(text.as_string::<i32>().value(0).to_owned())
         }
     })
@@ -285,7 +286,8 @@ pub fn text_of(value: Value) -> Option<String> {
 
 /// The functions as DataFusion calls them.
 pub fn udfs(functions: &'static [Function], source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
-    let one = |function| ScalarUDF::new_from_impl(Udf { function, source: Arc::clone(source), signature: Signature::user_defined(function.volatility) });
+    let one =
+        |function| ScalarUDF::new_from_impl(Udf { function, source: Arc::clone(source), signature: Signature::user_defined(function.volatility) });
     functions.iter().map(one).collect()
 }
 

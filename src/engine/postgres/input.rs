@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeBinaryBuilder, Float32Builder, IntervalMonthDayNanoBuilder, LargeBinaryBuilder, ListArray, ListBuilder,
-    StringArray, StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeBinaryBuilder, Float32Builder, IntervalMonthDayNanoBuilder, LargeBinaryBuilder, ListArray,
+    ListBuilder, StringArray, StringBuilder, StructArray, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -31,8 +31,22 @@ pub fn convert(source: &ArrayRef, ty: &SqlType, dimensions: Option<usize>) -> Re
         given if *given == ty.arrow() => Arc::clone(source),
         given => {
             let from = SqlType::of_arrow(given);
-            let allowed = matches!((&from, ty), (SqlType::Array(_), SqlType::Vector | SqlType::Array(_)) | (SqlType::Bytea, SqlType::Uuid | SqlType::Bit | SqlType::Bytea))
-                || !matches!(ty, SqlType::Vector | SqlType::Array(_) | SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Json | SqlType::Jsonb | SqlType::Uuid);
+            let allowed = matches!(
+                (&from, ty),
+                (SqlType::Array(_), SqlType::Vector | SqlType::Array(_)) | (SqlType::Bytea, SqlType::Uuid | SqlType::Bit | SqlType::Bytea)
+            ) || !matches!(
+                ty,
+                SqlType::Vector
+                    | SqlType::Array(_)
+                    | SqlType::File
+                    | SqlType::Image
+                    | SqlType::Audio
+                    | SqlType::Tensor
+                    | SqlType::Box2d
+                    | SqlType::Json
+                    | SqlType::Jsonb
+                    | SqlType::Uuid
+            );
             if !allowed {
                 return Err(Error::new(Kind::CannotCoerce, format!("cannot cast type {} to {}", from.name(), ty.name())));
             }
@@ -51,7 +65,9 @@ pub fn convert(source: &ArrayRef, ty: &SqlType, dimensions: Option<usize>) -> Re
 fn plain(source: &ArrayRef, target: &DataType, ty: &SqlType) -> Result<ArrayRef> {
     let options = CastOptions { safe: false, ..Default::default() };
     cast_with_options(source, target, &options).map_err(|e| match crate::error::from_arrow(e) {
-        error if error.kind == Kind::Internal => Error::new(Kind::CannotCoerce, format!("cannot cast type {} to {}", SqlType::of_arrow(source.data_type()).name(), ty.name())),
+        error if error.kind == Kind::Internal => {
+            Error::new(Kind::CannotCoerce, format!("cannot cast type {} to {}", SqlType::of_arrow(source.data_type()).name(), ty.name()))
+        }
         error => error,
     })
 }
@@ -62,7 +78,9 @@ fn rows<'a>(source: &'a StringArray) -> impl Iterator<Item = Option<&'a str>> + 
 
 fn from_text(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
     Ok(match ty {
-        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::SingleChar | SqlType::Any | SqlType::Unknown => Arc::new(source.clone()),
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::SingleChar | SqlType::Any | SqlType::Unknown => {
+            Arc::new(source.clone())
+        }
         SqlType::Vector => vectors(source)?,
         SqlType::Array(element) => arrays(source, element)?,
         SqlType::Bool => {
@@ -72,24 +90,25 @@ fn from_text(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
             }
             Arc::new(builder.finish())
         }
-        SqlType::Uuid => {
-            let mut builder = FixedSizeBinaryBuilder::new(16);
-            for text in rows(source) {
-                match text {
-                    Some(t) => {
-                        let id = uuid::Uuid::parse_str(t.trim()).map_err(|_| invalid(ty, t))?;
-                        builder.append_value(id.as_bytes()).map_err(|e| Error::internal(e.to_string()))?;
-                    }
-                    None => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish())
-        }
-        SqlType::Json | SqlType::Jsonb => {
+        SqlType::Uuid => uuids(source)?,
+        SqlType::Json => {
             for text in rows(source).flatten() {
                 serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|e| invalid(ty, text).detail(format!("{e}.")))?;
             }
             Arc::new(source.clone())
+        }
+        SqlType::Jsonb => {
+            let mut builder = StringBuilder::new();
+            for text in rows(source) {
+                let value =
+                    text.map(|t| serde_json::from_str::<serde_json::Value>(t).map_err(|e| invalid(ty, t).detail(format!("{e}.")))).transpose()?;
+                builder.append_option(value.map(|v| {
+                    let mut out = String::new();
+                    jsonb(&v, &mut out);
+                    out
+                }));
+            }
+            Arc::new(builder.finish())
         }
         SqlType::Bytea => {
             let mut builder = LargeBinaryBuilder::new();
@@ -131,15 +150,57 @@ fn from_text(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
     })
 }
 
+fn uuids(source: &StringArray) -> Result<ArrayRef> {
+    let mut builder = FixedSizeBinaryBuilder::new(16);
+    for text in rows(source) {
+        match text {
+            Some(t) => {
+                let id = uuid::Uuid::parse_str(t.trim()).map_err(|_| invalid(&SqlType::Uuid, t))?;
+                builder.append_value(id.as_bytes()).map_err(|e| Error::internal(e.to_string()))?;
+            }
+            None => builder.append_null(),
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// The text of a jsonb value: keys once, by length and then by bytes, a blank after `:` and `,`.
+pub fn jsonb(value: &serde_json::Value, out: &mut String) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            let mut fields: Vec<(&String, &serde_json::Value)> = fields.iter().collect();
+            fields.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.as_bytes().cmp(b.as_bytes())));
+            out.push('{');
+            for (i, (key, value)) in fields.into_iter().enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                out.push_str(&serde_json::Value::from(key.as_str()).to_string());
+                out.push_str(": ");
+                jsonb(value, out);
+            }
+            out.push('}');
+        }
+        serde_json::Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                jsonb(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
 /// `\x..` in hexadecimal, or the escape format.
 pub fn bytea(text: &str) -> Result<Vec<u8>> {
     let bad = || Error::new(Kind::InvalidText, "invalid input syntax for type bytea");
     if let Some(digits) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
-        if digits.len() % 2 == 1 {
+        if !digits.len().is_multiple_of(2) {
             return Err(Error::new(Kind::InvalidText, "invalid hexadecimal data: odd number of digits"));
         }
-        let digit = |b: u8| (b as char).to_digit(16).ok_or_else(|| Error::new(Kind::InvalidText, format!("invalid hexadecimal digit: \"{}\"", b as char)));
+        let digit =
+            |b: u8| (b as char).to_digit(16).ok_or_else(|| Error::new(Kind::InvalidText, format!("invalid hexadecimal digit: \"{}\"", b as char)));
         return digits.chunks(2).map(|pair| Ok((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect();
     }
     let bytes = text.as_bytes();
@@ -162,7 +223,7 @@ pub fn bytea(text: &str) -> Result<Vec<u8>> {
 }
 
 fn bits(text: &str) -> Result<Vec<u8>> {
-    if text.len() % 8 != 0 {
+    if !text.len().is_multiple_of(8) {
         return Err(Error::new(Kind::InvalidText, format!("bit string length {} is not a multiple of 8", text.len())));
     }
     let bit = |b: &u8| match b {
@@ -178,9 +239,11 @@ fn vectors(source: &StringArray) -> Result<ArrayRef> {
     for text in rows(source) {
         match text {
             Some(t) => {
-                let body = t.trim().strip_prefix('[').and_then(|b| b.strip_suffix(']')).ok_or_else(|| {
-                    invalid(&SqlType::Vector, t).detail("Vector contents must start with \"[\" and end with \"]\".".to_owned())
-                })?;
+                let body = t
+                    .trim()
+                    .strip_prefix('[')
+                    .and_then(|b| b.strip_suffix(']'))
+                    .ok_or_else(|| invalid(&SqlType::Vector, t).detail("Vector contents must start with \"[\" and end with \"]\".".to_owned()))?;
                 for item in body.split(',') {
                     let value: f32 = item.trim().parse().map_err(|_| invalid(&SqlType::Vector, t))?;
                     if !value.is_finite() {
@@ -339,7 +402,18 @@ mod tests {
 
     #[test]
     fn what_is_no_value_is_an_error() {
-        for (text, ty) in [("1,2", "vector"), ("[1,x]", "vector"), ("{1", "int[]"), ("{a}", "int[]"), ("x", "integer"), ("{", "jsonb"), ("zz", "uuid"), ("1,2,3", "box2d"), ("maybe", "boolean"), ("012", "bit")] {
+        for (text, ty) in [
+            ("1,2", "vector"),
+            ("[1,x]", "vector"),
+            ("{1", "int[]"),
+            ("{a}", "int[]"),
+            ("x", "integer"),
+            ("{", "jsonb"),
+            ("zz", "uuid"),
+            ("1,2,3", "box2d"),
+            ("maybe", "boolean"),
+            ("012", "bit"),
+        ] {
             assert_eq!(read(text, ty).unwrap_err().kind, Kind::InvalidText, "{text} as {ty}");
         }
         assert_eq!(read("x", "image").unwrap_err().kind, Kind::CannotCoerce);

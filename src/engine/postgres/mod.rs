@@ -7,10 +7,10 @@
 pub mod aggregate;
 pub mod cast;
 pub mod cast_rule;
+pub mod catalog_functions;
 #[cfg(test)]
 mod catalog_tests;
 pub mod column_names;
-pub mod catalog_functions;
 pub mod expression_planner;
 pub mod function;
 pub mod input;

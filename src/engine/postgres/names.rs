@@ -151,7 +151,10 @@ pub fn proc(view: &SystemView, oid: u32) -> Option<&Proc> {
 /// Whether an unqualified call of this name can mean this function.
 pub fn proc_visible(view: &SystemView, oid: u32) -> Option<bool> {
     let proc = proc(view, oid)?;
-    Some([oids::CATALOG_SCHEMA_OID, oids::OWN_SCHEMA_OID].contains(&proc.schema) || view.search_path(false).iter().any(|s| view.schema_oid(s) == Some(proc.schema)))
+    Some(
+        [oids::CATALOG_SCHEMA_OID, oids::OWN_SCHEMA_OID].contains(&proc.schema)
+            || view.search_path(false).iter().any(|s| view.schema_oid(s) == Some(proc.schema)),
+    )
 }
 
 #[cfg(test)]

@@ -42,7 +42,9 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
             out
         }),
         SqlType::Uuid => match source.data_type() {
-            DataType::FixedSizeBinary(16) => uuid::Uuid::from_slice(source.as_fixed_size_binary().value(row)).map(|u| u.to_string()).unwrap_or_default(),
+            DataType::FixedSizeBinary(16) => {
+                uuid::Uuid::from_slice(source.as_fixed_size_binary().value(row)).map(|u| u.to_string()).unwrap_or_default()
+            }
             _ => plain(&one())?,
         },
         SqlType::Timestamp | SqlType::Timestamptz => timestamp(&one(), matches!(ty, SqlType::Timestamptz), zone)?,
@@ -50,7 +52,8 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
         SqlType::Vector => {
             let values = cast(&one(), &SqlType::Vector.arrow())?;
             let values = values.as_list::<i32>().value(0);
-            let items: Vec<String> = values.as_primitive::<Float32Type>().iter().map(|v| v.map_or_else(|| "NULL".into(), |v| float(f64::from(v), true))).collect();
+            let items: Vec<String> =
+                values.as_primitive::<Float32Type>().iter().map(|v| v.map_or_else(|| "NULL".into(), |v| float(f64::from(v), true))).collect();
             format!("[{}]", items.join(","))
         }
         SqlType::Array(element) => {
@@ -103,7 +106,8 @@ fn fraction(micros: u32) -> String {
 fn timestamp(one: &ArrayRef, zoned: bool, zone: &str) -> Result<String> {
     let micros = cast(&cast(one, &DataType::Timestamp(TimeUnit::Microsecond, zoned.then(|| "UTC".into())))?, &DataType::Int64)?;
     let micros = micros.as_primitive::<arrow::datatypes::Int64Type>().value(0);
-    let utc: DateTime<Utc> = DateTime::from_timestamp_micros(micros).ok_or_else(|| Error::new(squilla_core::error::Kind::OutOfRange, "timestamp out of range"))?;
+    let utc: DateTime<Utc> =
+        DateTime::from_timestamp_micros(micros).ok_or_else(|| Error::new(squilla_core::error::Kind::OutOfRange, "timestamp out of range"))?;
     let body = |at: chrono::NaiveDateTime| format!("{}{}", at.format("%Y-%m-%d %H:%M:%S"), fraction(at.and_utc().timestamp_subsec_micros()));
     if !zoned {
         return Ok(body(utc.naive_utc()));
@@ -147,7 +151,8 @@ fn array(values: &ArrayRef, element: &SqlType, zone: &str) -> Result<String> {
             None => out.push_str("NULL"),
             Some(text) if matches!(element, SqlType::Bool) => out.push_str(text.get(..1).unwrap_or("f")),
             Some(text) => {
-                let quote = text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(|c: char| "{},\"\\".contains(c) || c.is_whitespace());
+                let quote =
+                    text.is_empty() || text.eq_ignore_ascii_case("null") || text.contains(|c: char| "{},\"\\".contains(c) || c.is_whitespace());
                 if quote && !matches!(values.data_type(), DataType::List(_)) {
                     let _ = write!(out, "\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
                 } else {
@@ -210,7 +215,16 @@ mod tests {
 
     #[test]
     fn floats_and_zones() {
-        for (value, text) in [(1.0, "1"), (1e20, "1e+20"), (1e15, "1e+15"), (1e14, "100000000000000"), (0.0001, "0.0001"), (0.000_01, "1e-05"), (0.1, "0.1"), (0.0, "0")] {
+        for (value, text) in [
+            (1.0, "1"),
+            (1e20, "1e+20"),
+            (1e15, "1e+15"),
+            (1e14, "100000000000000"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (0.1, "0.1"),
+            (0.0, "0"),
+        ] {
             assert_eq!(float(value, false), text);
         }
         assert_eq!(float(f64::from(0.1f32), true), "0.1");

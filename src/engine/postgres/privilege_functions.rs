@@ -73,7 +73,9 @@ fn named(context: &Context<'_>, arguments: &[Value], known: &[&str], kind: RegKi
 fn database(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
     words(arguments, DATABASE)?;
     match &arguments[arguments.len().saturating_sub(2)] {
-        Value::Text(name) if *name != context.view.session.database => Err(Error::new(Kind::UndefinedDatabase, format!("database \"{name}\" does not exist"))),
+        Value::Text(name) if *name != context.view.session.database => {
+            Err(Error::new(Kind::UndefinedDatabase, format!("database \"{name}\" does not exist")))
+        }
         _ => Ok(true.into()),
     }
 }

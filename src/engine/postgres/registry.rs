@@ -43,7 +43,12 @@ pub fn aggregates() -> Vec<AggregateUDF> {
 /// What `pg_proc` tells of these functions.
 pub fn procs() -> Vec<Proc> {
     let mut all: Vec<Proc> = LISTS.iter().copied().flat_map(function::procs).collect();
-    all.extend(special_functions::SIGNATURES.iter().map(|(name, arguments, returns, comment)| Proc { comment: (*comment).to_owned(), ..internal(name, arguments.iter().copied(), *returns) }));
+    all.extend(
+        special_functions::SIGNATURES.iter().map(|(name, arguments, returns, comment)| Proc {
+            comment: (*comment).to_owned(),
+            ..internal(name, arguments.iter().copied(), *returns)
+        }),
+    );
     all.extend(TABLE_FUNCTIONS.iter().map(|(name, _)| Proc { set: true, ..internal(name, [], 2249) }));
     all
 }
@@ -63,7 +68,10 @@ pub fn builtin_procs(context: &SessionContext) -> Vec<Proc> {
         all.extend(described(name, &udf.signature().type_signature, returns).map(|p| Proc { kind: "a", strict: false, ..p }));
     }
     for (name, udf) in state.window_functions().iter().filter(|(name, _)| !known(name)) {
-        all.extend(described(name, &udf.signature().type_signature, |types| types.first().cloned().or(Some(arrow::datatypes::DataType::Int64))).map(|p| Proc { kind: "w", strict: false, ..p }));
+        all.extend(
+            described(name, &udf.signature().type_signature, |types| types.first().cloned().or(Some(arrow::datatypes::DataType::Int64)))
+                .map(|p| Proc { kind: "w", strict: false, ..p }),
+        );
     }
     all
 }
@@ -77,7 +85,11 @@ fn volatility(signature: &datafusion::logical_expr::Signature) -> &'static str {
     }
 }
 
-fn described(name: &str, signature: &datafusion::logical_expr::TypeSignature, returns: impl Fn(&[arrow::datatypes::DataType]) -> Option<arrow::datatypes::DataType>) -> impl Iterator<Item = Proc> {
+fn described(
+    name: &str,
+    signature: &datafusion::logical_expr::TypeSignature,
+    returns: impl Fn(&[arrow::datatypes::DataType]) -> Option<arrow::datatypes::DataType>,
+) -> impl Iterator<Item = Proc> {
     let examples = signature.get_example_types();
     // A signature that names no types takes any.
     let examples = if examples.is_empty() { vec![Vec::new()] } else { examples };
@@ -96,7 +108,10 @@ fn described(name: &str, signature: &datafusion::logical_expr::TypeSignature, re
 
 /// A session state with all of this in it.
 pub fn install(builder: SessionStateBuilder, functions: &[ScalarUDF]) -> SessionStateBuilder {
-    builder.with_type_planner(Arc::new(PostgresTypes)).with_analyzer_rule(Arc::new(TextCasts::new(functions))).with_analyzer_rule(subquery_rule::rule())
+    builder
+        .with_type_planner(Arc::new(PostgresTypes))
+        .with_analyzer_rule(Arc::new(TextCasts::new(functions)))
+        .with_analyzer_rule(subquery_rule::rule())
 }
 
 /// Registers the functions and the planner of expressions.

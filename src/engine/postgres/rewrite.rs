@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DateTimeField, Expr, FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, Statement, TableAlias,
-    TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, DateTimeField, Expr, FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, Statement,
+    TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::{RegKind, SqlType};
@@ -123,7 +123,10 @@ fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
                 }
                 return;
             }
-            TableFactor::Table { alias, .. } | TableFactor::Derived { alias, .. } | TableFactor::Function { alias, .. } | TableFactor::UNNEST { alias, .. } => (None, alias),
+            TableFactor::Table { alias, .. }
+            | TableFactor::Derived { alias, .. }
+            | TableFactor::Function { alias, .. }
+            | TableFactor::UNNEST { alias, .. } => (None, alias),
             _ => return,
         };
         let own = name.and_then(|n| n.0.last()).and_then(|p| p.as_ident()).map(folded);
@@ -142,17 +145,24 @@ fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
 const ONE_COLUMN: &[&str] = &["generate_series", "unnest", "pg_listening_channels"];
 
 fn table(factor: &mut TableFactor) {
-    let (name, alias) = match factor {
-        TableFactor::Table { name, args: Some(_), alias, .. } | TableFactor::Function { name, alias, .. } => {
+    let name = match factor {
+        TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
             strip_schema(name);
-            (name.0.last().and_then(|p| p.as_ident()).map(folded).unwrap_or_default(), alias)
+            name.0.last().and_then(|p| p.as_ident()).map(folded).unwrap_or_default()
         }
-        TableFactor::UNNEST { alias, .. } => ("unnest".to_owned(), alias),
+        TableFactor::UNNEST { .. } => "unnest".to_owned(),
         _ => return,
     };
     if !ONE_COLUMN.contains(&name.as_str()) {
         return;
     }
+    if let Some((source, alias)) = ordinal(factor) {
+        if let Some(numbered) = with_ordinality(source, alias) {
+            *factor = numbered;
+        }
+        return;
+    }
+    let (TableFactor::Table { alias, .. } | TableFactor::Function { alias, .. } | TableFactor::UNNEST { alias, .. }) = factor else { return };
     match alias {
         Some(alias) if alias.columns.is_empty() => alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }],
         Some(_) => {}
@@ -165,6 +175,34 @@ fn table(factor: &mut TableFactor) {
         let _ = path;
         *factor = TableFactor::UNNEST { alias: alias.take(), array_exprs, with_offset: false, with_offset_alias: None, with_ordinality: false };
     }
+}
+
+/// The array of `unnest(array) WITH ORDINALITY`, and its alias.
+fn ordinal(factor: &TableFactor) -> Option<(Expr, Option<TableAlias>)> {
+    match factor {
+        TableFactor::UNNEST { with_ordinality: true, with_offset: false, array_exprs, alias, .. } => match array_exprs.as_slice() {
+            [array] => Some((array.clone(), alias.clone())),
+            _ => None,
+        },
+        TableFactor::Table { name, args: Some(args), with_ordinality: true, alias, .. } => {
+            let [array] = arguments(&args.args).and_then(|a| <[Expr; 1]>::try_from(a).ok())?;
+            (name.0.last().and_then(|p| p.as_ident()).map(folded)? == "unnest").then(|| (array, alias.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// `(SELECT unnest(array), unnest(1 .. length))`: both are unnested side by side.
+fn with_ordinality(array: Expr, alias: Option<TableAlias>) -> Option<TableFactor> {
+    let number = |n: i32| Expr::value(Value::Number(n.to_string(), false));
+    let length = call("coalesce", vec![call("array_length", vec![array.clone(), number(1)]), number(0)]);
+    let item = |e, name: &str| SelectItem::ExprWithAlias { expr: call("unnest", vec![e]), alias: Ident::new(name) };
+    let mut query = empty_query().ok()?;
+    let sqlparser::ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let first = alias.as_ref().map_or("unnest", |a| a.name.value.as_str()).to_owned();
+    select.projection = vec![item(array, &first), item(call("generate_series", vec![number(1), length]), "ordinality")];
+    let alias = alias.or_else(|| Some(TableAlias { explicit: true, name: Ident::new("unnest"), columns: Vec::new(), at: None }));
+    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query), alias, sample: None })
 }
 
 /// `FROM generate_series(lo, hi) s` whose bounds come from an outer query: all integers, filtered by the bounds.
@@ -194,7 +232,9 @@ fn outer_series(select: &mut Select, scope: &HashMap<String, Option<ObjectName>>
 /// Whether an expression names a table that this FROM clause does not have.
 fn outer(expr: &Expr, scope: &HashMap<String, Option<ObjectName>>) -> bool {
     sqlparser::ast::visit_expressions(expr, |e| match e {
-        Expr::CompoundIdentifier(ids) if ids.len() > 1 && ids.get(ids.len() - 2).is_some_and(|t| !scope.contains_key(&folded(t))) => ControlFlow::Break(()),
+        Expr::CompoundIdentifier(ids) if ids.len() > 1 && ids.get(ids.len() - 2).is_some_and(|t| !scope.contains_key(&folded(t))) => {
+            ControlFlow::Break(())
+        }
         _ => ControlFlow::Continue(()),
     })
     .is_break()
@@ -226,7 +266,11 @@ impl Rewriter {
             }
             Expr::Cast { .. } => {
                 if let Expr::Cast { kind: kind @ (CastKind::Cast | CastKind::DoubleColon), expr: inner, data_type, array, format } = taken(expr) {
-                    *expr = if array || format.is_some() { Expr::Cast { kind, expr: inner, data_type, array, format } } else { converted(*inner, data_type)? };
+                    *expr = if array || format.is_some() {
+                        Expr::Cast { kind, expr: inner, data_type, array, format }
+                    } else {
+                        converted(*inner, data_type)?
+                    };
                 }
             }
             Expr::TypedString(_) => {
@@ -251,14 +295,7 @@ impl Rewriter {
                 }
             }
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => like(pattern, escape_char),
-            Expr::Function(function) => {
-                strip_schema(&mut function.name);
-                let array = function.name.0.len() == 1 && function.name.0.first().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "array");
-                if array && let FunctionArguments::Subquery(query) = &mut function.args {
-                    let query = std::mem::replace(query.as_mut(), empty_query()?);
-                    *expr = subquery::array(query).ok_or_else(|| Error::unsupported("this form of ARRAY(SELECT ...) is not supported"))?;
-                }
-            }
+            Expr::Function(_) => function(expr)?,
             Expr::Subquery(query) => subquery::scalar(query),
             Expr::Identifier(id) if id.quote_style.is_none() => {
                 let name = id.value.to_lowercase();
@@ -282,6 +319,54 @@ impl Rewriter {
         }
         Ok(())
     }
+}
+
+/// Calls: schemas, names, types of results, and `ARRAY(SELECT ...)`.
+fn function(expr: &mut Expr) -> Result<()> {
+    let Expr::Function(function) = expr else { return Ok(()) };
+    strip_schema(&mut function.name);
+    if let Some(other) = function.name.0.first().and_then(|p| p.as_ident()).and_then(|id| other_name(&folded(id))) {
+        function.name = ObjectName::from(vec![Ident::new(other)]);
+    }
+    if let FunctionArguments::List(list) = &function.args
+        && function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "mod")
+        && let Some([left, right]) = arguments(&list.args).and_then(|a| <[Expr; 2]>::try_from(a).ok())
+    {
+        let part = |e| Box::new(Expr::Nested(Box::new(e)));
+        *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: part(left), op: BinaryOperator::Modulo, right: part(right) }));
+        return Ok(());
+    }
+    if let Some(ty) = function.name.0.last().and_then(|p| p.as_ident()).and_then(|id| unsigned(&folded(id))) {
+        *expr = cast(std::mem::replace(expr, Expr::value(Value::Null)), ty);
+        return Ok(());
+    }
+    let array = function.name.0.len() == 1 && function.name.0.first().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "array");
+    if array && let FunctionArguments::Subquery(query) = &mut function.args {
+        let query = std::mem::replace(query.as_mut(), empty_query()?);
+        *expr = subquery::array(query).ok_or_else(|| Error::unsupported("this form of ARRAY(SELECT ...) is not supported"))?;
+    }
+    Ok(())
+}
+
+/// The type of functions that DataFusion counts with unsigned integers, which PostgreSQL has not.
+fn unsigned(name: &str) -> Option<DataType> {
+    match name {
+        "array_length" | "array_position" | "array_ndims" | "cardinality" | "ntile" => Some(DataType::Integer(None)),
+        "row_number" | "rank" | "dense_rank" | "approx_distinct" => Some(DataType::BigInt(None)),
+        _ => None,
+    }
+}
+
+/// Functions that DataFusion calls by another name.
+fn other_name(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "sign" => "signum",
+        "ceiling" => "ceil",
+        "every" => "bool_and",
+        "variance" => "var_samp",
+        "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => "now",
+        _ => return None,
+    })
 }
 
 /// Functions that SQL calls without parentheses.
@@ -371,12 +456,30 @@ fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
             Some(spelled) => written(interval::parse(spelled, None)?),
             None => call(casts::CAST, vec![value, text("interval")]),
         },
-        SqlType::Vector | SqlType::Array(_) | SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Json | SqlType::Jsonb
-        | SqlType::Uuid | SqlType::Bytea | SqlType::Bit => {
+        SqlType::Vector
+        | SqlType::Array(_)
+        | SqlType::File
+        | SqlType::Image
+        | SqlType::Audio
+        | SqlType::Tensor
+        | SqlType::Box2d
+        | SqlType::Json
+        | SqlType::Jsonb
+        | SqlType::Uuid
+        | SqlType::Bytea
+        | SqlType::Bit => {
             // Text is read by the type; NULL and parameters get the type from the cast itself.
             let untyped = matches!(&value, Expr::Value(v) if matches!(v.value, Value::Placeholder(_) | Value::Null));
             if untyped { cast(value, data_type) } else { call(casts::CAST, vec![value, text(data_type.to_string())]) }
         }
+        SqlType::Varchar(Some(n)) | SqlType::Char(Some(n)) => {
+            let limit = Expr::value(Value::Number(n.to_string(), false));
+            cast(call("left", vec![cast(value, DataType::Text), limit]), data_type)
+        }
+        SqlType::Timestamp | SqlType::Timestamptz | SqlType::Time => match literal(&value).and_then(with_seconds) {
+            Some(spelled) => cast(text(spelled), data_type),
+            None => cast(value, data_type),
+        },
         SqlType::Bool => match literal(&value).map(|t| (t, squilla_core::settings::parse_bool(t.trim()))) {
             Some((_, Some(on))) => Expr::value(Value::Boolean(on)),
             Some((t, None)) => return Err(Error::new(Kind::InvalidText, format!("invalid input syntax for type boolean: \"{t}\""))),
@@ -384,6 +487,15 @@ fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
         },
         _ => cast(value, data_type),
     })
+}
+
+/// A time without seconds, with them; None where it has some or is no time.
+fn with_seconds(spelled: &str) -> Option<String> {
+    let colon = spelled.find(':')?;
+    let minutes = spelled.get(colon + 1..colon + 3).filter(|m| m.bytes().all(|b| b.is_ascii_digit()))?;
+    let rest = spelled.get(colon + 3..)?;
+    let after_minutes = rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || "+-zZ".contains(c));
+    after_minutes.then(|| format!("{}:{minutes}:00{rest}", spelled.get(..colon).unwrap_or("")))
 }
 
 /// An interval in words that DataFusion reads as PostgreSQL meant it.

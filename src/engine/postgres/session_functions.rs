@@ -48,7 +48,13 @@ fn encoding_id(name: &str) -> i64 {
 
 fn version(context: &Context<'_>) -> String {
     let settings = &context.view.settings;
-    format!("PostgreSQL {} (squilla {}) on {}-{}, 64-bit", settings.get("server_version"), settings.get("squilla.version"), std::env::consts::ARCH, std::env::consts::OS)
+    format!(
+        "PostgreSQL {} (squilla {}) on {}-{}, 64-bit",
+        settings.get("server_version"),
+        settings.get("squilla.version"),
+        std::env::consts::ARCH,
+        std::env::consts::OS
+    )
 }
 
 functions! {

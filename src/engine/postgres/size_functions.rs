@@ -46,7 +46,10 @@ pub fn pretty(bytes: i64) -> String {
 }
 
 fn parse(input: &str) -> Result<i64> {
-    let bad = || Error::new(Kind::InvalidArgument, format!("invalid size: \"{input}\"")).hint("Valid units are \"bytes\", \"kB\", \"MB\", \"GB\", \"TB\", and \"PB\".");
+    let bad = || {
+        Error::new(Kind::InvalidArgument, format!("invalid size: \"{input}\""))
+            .hint("Valid units are \"bytes\", \"kB\", \"MB\", \"GB\", \"TB\", and \"PB\".")
+    };
     let trimmed = input.trim();
     let end = trimmed.find(|c: char| !(c.is_ascii_digit() || "+-.eE".contains(c))).unwrap_or(trimmed.len());
     let number: f64 = trimmed.get(..end).unwrap_or("").parse().map_err(|_| bad())?;
@@ -91,7 +94,17 @@ mod tests {
     #[test]
     fn sizes_are_printed_as_postgresql_prints_them() {
         // Taken from PostgreSQL 15.
-        for (bytes, text) in [(0, "0 bytes"), (8192, "8192 bytes"), (10_239, "10239 bytes"), (10_240, "10 kB"), (7_634_944, "7456 kB"), (10_485_247, "10239 kB"), (10_485_248, "10 MB"), (1_099_511_627_776, "1024 GB"), (-20_480, "-20 kB")] {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (8192, "8192 bytes"),
+            (10_239, "10239 bytes"),
+            (10_240, "10 kB"),
+            (7_634_944, "7456 kB"),
+            (10_485_247, "10239 kB"),
+            (10_485_248, "10 MB"),
+            (1_099_511_627_776, "1024 GB"),
+            (-20_480, "-20 kB"),
+        ] {
             assert_eq!(pretty(bytes), text);
         }
         assert_eq!(parse("1.5 kB").unwrap(), 1536);

@@ -138,7 +138,13 @@ fn length(array: &ArrayRef, row: usize, dimension: i64) -> Option<i32> {
         DataType::FixedSizeList(_, _) => array.as_fixed_size_list().value(row),
         _ => return None,
     };
-    if dimension == 1 { i32::try_from(inner.len()).ok() } else if inner.is_empty() { None } else { length(&inner, 0, dimension - 1) }
+    if dimension == 1 {
+        i32::try_from(inner.len()).ok()
+    } else if inner.is_empty() {
+        None
+    } else {
+        length(&inner, 0, dimension - 1)
+    }
 }
 
 fn or_empty(array: &ArrayRef) -> Result<ArrayRef> {
@@ -175,7 +181,9 @@ fn timezone(zones: &ArrayRef, times: &ArrayRef) -> Result<ArrayRef> {
             continue;
         }
         let zone = zone(zones.value(row))?;
-        let at = DateTime::from_timestamp_micros(micros.value(row)).ok_or_else(|| Error::new(squilla_core::error::Kind::OutOfRange, "timestamp out of range"))?.naive_utc();
+        let at = DateTime::from_timestamp_micros(micros.value(row))
+            .ok_or_else(|| Error::new(squilla_core::error::Kind::OutOfRange, "timestamp out of range"))?
+            .naive_utc();
         let offset = if aware {
             zone.offset_from_utc_datetime(&at).fix().local_minus_utc()
         } else {

@@ -10,7 +10,8 @@ use std::sync::LazyLock;
 
 use datafusion::functions_aggregate::all_default_aggregate_functions;
 use sqlparser::ast::{
-    Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, Value, Visit, Visitor,
+    Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, Value,
+    Visit, Visitor,
 };
 
 use crate::postgres::aggregate::SINGLE;
@@ -119,7 +120,9 @@ fn scope(select: &Select) -> HashSet<String> {
             let own = alias.as_ref().map(|a| folded(&a.name)).or_else(|| name.0.last().and_then(|p| p.as_ident()).map(folded));
             names.extend(own);
         }
-        TableFactor::Derived { alias: Some(alias), .. } | TableFactor::Function { alias: Some(alias), .. } | TableFactor::UNNEST { alias: Some(alias), .. } => {
+        TableFactor::Derived { alias: Some(alias), .. }
+        | TableFactor::Function { alias: Some(alias), .. }
+        | TableFactor::UNNEST { alias: Some(alias), .. } => {
             names.insert(folded(&alias.name));
         }
         _ => {}
@@ -249,7 +252,9 @@ fn over_unnest(query: &Query) -> Option<Expr> {
         return None;
     }
     let (source, alias) = match &from.relation {
-        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } if name.0.last()?.as_ident().map(folded)? == "unnest" => (arguments(&args.args)?, alias),
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } if name.0.last()?.as_ident().map(folded)? == "unnest" => {
+            (arguments(&args.args)?, alias)
+        }
         TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => (array_exprs.clone(), alias),
         _ => return None,
     };

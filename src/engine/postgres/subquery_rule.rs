@@ -153,7 +153,8 @@ fn rewrite(plan: LogicalPlan, number: &mut usize) -> DataFusionResult<Transforme
                 return Ok(Transformed::no(LogicalPlan::Projection(projection)));
             }
             let (expressions, input) = taken.data;
-            let named = expressions.into_iter().zip(names).map(|(e, name)| if e.schema_name().to_string() == name { e } else { e.unalias().alias(name) });
+            let named =
+                expressions.into_iter().zip(names).map(|(e, name)| if e.schema_name().to_string() == name { e } else { e.unalias().alias(name) });
             Ok(Transformed::yes(LogicalPlanBuilder::from(input).project(named)?.build()?))
         }
         LogicalPlan::Filter(filter) => {

@@ -28,7 +28,8 @@ impl TableFunctionImpl for Rows {
         let (fields, columns): (Vec<Field>, Vec<ArrayRef>) = match self {
             Rows::Keywords => {
                 let all: Vec<keywords::Keyword> = keywords::all().collect();
-                let text = |get: &dyn Fn(&keywords::Keyword) -> String| Arc::new(all.iter().map(|k| Some(get(k))).collect::<StringArray>()) as ArrayRef;
+                let text =
+                    |get: &dyn Fn(&keywords::Keyword) -> String| Arc::new(all.iter().map(|k| Some(get(k))).collect::<StringArray>()) as ArrayRef;
                 let label = |k: &keywords::Keyword| if k.bare_label { "can be bare label" } else { "requires AS" }.to_owned();
                 (
                     vec![

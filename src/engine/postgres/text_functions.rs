@@ -53,7 +53,11 @@ fn format(arguments: &[Value]) -> Result<Value> {
             ('I', Some(text)) => quote_identifier(&text),
             ('I', None) => return Err(Error::invalid_argument("null values cannot be formatted as an SQL identifier")),
             ('L', text) => text.map_or_else(|| "NULL".into(), |t| quote_literal(&t)),
-            (other, _) => return Err(Error::invalid_argument(format!("unrecognized format() type specifier \"{other}\"")).hint("For a single \"%\" use \"%%\".")),
+            (other, _) => {
+                return Err(
+                    Error::invalid_argument(format!("unrecognized format() type specifier \"{other}\"")).hint("For a single \"%\" use \"%%\".")
+                );
+            }
         };
         let pad = " ".repeat(width.saturating_sub(shown.chars().count()));
         if left {
@@ -114,20 +118,42 @@ fn similar(arguments: &[Value]) -> Result<Value> {
 
 /// Text.
 pub static TEXT: &[Function] = &[
-    function("quote_ident", true, "a name in double quotes where SQL needs them", &[Overload { arguments: "text", returns: "text", call: |_, a| Ok(quote_identifier(text(a.first())).into()) }]),
-    function("quote_literal", true, "a string literal", &[Overload { arguments: "text", returns: "text", call: |_, a| Ok(quote_literal(text(a.first())).into()) }]),
+    function(
+        "quote_ident",
+        true,
+        "a name in double quotes where SQL needs them",
+        &[Overload { arguments: "text", returns: "text", call: |_, a| Ok(quote_identifier(text(a.first())).into()) }],
+    ),
+    function(
+        "quote_literal",
+        true,
+        "a string literal",
+        &[Overload { arguments: "text", returns: "text", call: |_, a| Ok(quote_literal(text(a.first())).into()) }],
+    ),
     function(
         "quote_nullable",
         false,
         "a string literal, or NULL",
-        &[Overload { arguments: "text", returns: "text", call: |_, a| Ok(if a[0] == Value::Null { "NULL".into() } else { quote_literal(text(a.first())).into() }) }],
+        &[Overload {
+            arguments: "text",
+            returns: "text",
+            call: |_, a| Ok(if a[0] == Value::Null { "NULL".into() } else { quote_literal(text(a.first())).into() }),
+        }],
     ),
-    function("format", false, "text with arguments put in", &[Overload { arguments: "text, VARIADIC text", returns: "text", call: |_, a| format(a) }]),
+    function(
+        "format",
+        false,
+        "text with arguments put in",
+        &[Overload { arguments: "text, VARIADIC text", returns: "text", call: |_, a| format(a) }],
+    ),
     function(
         "similar_to_escape",
         true,
         "the regular expression of a SIMILAR TO pattern",
-        &[Overload { arguments: "text", returns: "text", call: |_, a| similar(a) }, Overload { arguments: "text, text", returns: "text", call: |_, a| similar(a) }],
+        &[
+            Overload { arguments: "text", returns: "text", call: |_, a| similar(a) },
+            Overload { arguments: "text, text", returns: "text", call: |_, a| similar(a) },
+        ],
     ),
 ];
 
@@ -147,7 +173,9 @@ mod tests {
 
     #[test]
     fn similar_to_is_a_regular_expression() {
-        for (pattern, yes, no) in [("a%", "abc", "ba"), ("_b", "ab", "abb"), ("(a|b)+", "abab", "c"), ("a.c", "a.c", "abc"), ("a\\%", "a%", "ab"), ("[a-c]", "b", "d")] {
+        for (pattern, yes, no) in
+            [("a%", "abc", "ba"), ("_b", "ab", "abb"), ("(a|b)+", "abab", "c"), ("a.c", "a.c", "abc"), ("a\\%", "a%", "ab"), ("[a-c]", "b", "d")]
+        {
             let regex = regex::Regex::new(&similar_to_regex(pattern, Some('\\'))).unwrap();
             assert!(regex.is_match(yes) && !regex.is_match(no), "{pattern}");
         }

@@ -32,7 +32,9 @@ impl TypePlanner for PostgresTypes {
     fn plan_type_field(&self, ty: &DataType) -> DataFusionResult<Option<FieldRef>> {
         match sql_type(ty) {
             Some(sql) => Ok(Some(Arc::new(sql.field("")))),
-            None if matches!(ty, DataType::Custom(_, _)) => Err(to_datafusion(Error::new(Kind::UndefinedObject, format!("type \"{ty}\" does not exist")))),
+            None if matches!(ty, DataType::Custom(_, _)) => {
+                Err(to_datafusion(Error::new(Kind::UndefinedObject, format!("type \"{ty}\" does not exist"))))
+            }
             None => Ok(None),
         }
     }

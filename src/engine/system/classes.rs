@@ -90,8 +90,17 @@ pub fn pg_class(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Relations that PostgreSQL keeps once for all databases.
 const SHARED: &[&str] = &[
-    "pg_authid", "pg_auth_members", "pg_database", "pg_db_role_setting", "pg_parameter_acl", "pg_replication_origin", "pg_shdepend", "pg_shdescription",
-    "pg_shseclabel", "pg_subscription", "pg_tablespace",
+    "pg_authid",
+    "pg_auth_members",
+    "pg_database",
+    "pg_db_role_setting",
+    "pg_parameter_acl",
+    "pg_replication_origin",
+    "pg_shdepend",
+    "pg_shdescription",
+    "pg_shseclabel",
+    "pg_subscription",
+    "pg_tablespace",
 ];
 
 fn pages(bytes: Option<u64>) -> i64 {
@@ -107,7 +116,16 @@ fn attributes<'a>(view: &'a SystemView, mut visit: impl FnMut(Attribute<'a>)) {
                 other => other.typmod(),
             };
             let dimensions = i32::from(matches!(c.ty, SqlType::Array(_)));
-            visit(Attribute { relation: t.oid, name: &c.name, number: i + 1, ty, modifier, dimensions, not_null: c.not_null, has_default: c.default.is_some() });
+            visit(Attribute {
+                relation: t.oid,
+                name: &c.name,
+                number: i + 1,
+                ty,
+                modifier,
+                dimensions,
+                not_null: c.not_null,
+                has_default: c.default.is_some(),
+            });
         }
     }
     for s in shapes::all() {
@@ -154,7 +172,12 @@ pub fn pg_attrdef(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for t in view.tables.iter() {
         for (i, c) in t.columns.iter().enumerate() {
             if let Some(default) = &c.default {
-                rows.push([("oid", default_oid(t.oid, i + 1).into()), ("adrelid", t.oid.into()), ("adnum", (i + 1).into()), ("adbin", default.into())]);
+                rows.push([
+                    ("oid", default_oid(t.oid, i + 1).into()),
+                    ("adrelid", t.oid.into()),
+                    ("adnum", (i + 1).into()),
+                    ("adbin", default.into()),
+                ]);
             }
         }
     }
@@ -278,7 +301,12 @@ pub fn pg_tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
 pub fn pg_views(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for t in view.tables.iter() {
         if let TableKind::View { sql } = &t.kind {
-            rows.push([("schemaname", (&t.schema).into()), ("viewname", (&t.name).into()), ("viewowner", (&t.owner).into()), ("definition", sql.into())]);
+            rows.push([
+                ("schemaname", (&t.schema).into()),
+                ("viewname", (&t.name).into()),
+                ("viewowner", (&t.owner).into()),
+                ("definition", sql.into()),
+            ]);
         }
     }
     for s in system("v") {

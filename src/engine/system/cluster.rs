@@ -183,7 +183,12 @@ fn source(source: Source) -> &'static str {
 /// Fills `pg_language`.
 pub fn pg_language(_: &SystemView, rows: &mut Rows) -> Result<()> {
     for (oid, name) in [(oids::LANGUAGE_INTERNAL_OID, "internal"), (oids::LANGUAGE_SQL_OID, "sql"), (oids::LANGUAGE_SQUILLA_OID, "squilla")] {
-        rows.push([("oid", oid.into()), ("lanname", name.into()), ("lanowner", oids::SUPERUSER_OID.into()), ("lanpltrusted", (name == "sql").into())]);
+        rows.push([
+            ("oid", oid.into()),
+            ("lanname", name.into()),
+            ("lanowner", oids::SUPERUSER_OID.into()),
+            ("lanpltrusted", (name == "sql").into()),
+        ]);
     }
     Ok(())
 }

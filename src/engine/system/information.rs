@@ -163,14 +163,30 @@ pub fn columns(view: &SystemView, rows: &mut Rows) -> Result<()> {
             let Some(row) = classes::type_row(&c.ty) else { continue };
             let updatable = t.kind == TableKind::Table;
             let facts = facts(row, Some(&c.ty));
-            push_column(view, rows, ColumnRow { table: (&t.schema, &t.name), name: &c.name, number: i + 1, default: c.default.as_deref(), not_null: c.not_null, facts, updatable });
+            push_column(
+                view,
+                rows,
+                ColumnRow {
+                    table: (&t.schema, &t.name),
+                    name: &c.name,
+                    number: i + 1,
+                    default: c.default.as_deref(),
+                    not_null: c.not_null,
+                    facts,
+                    updatable,
+                },
+            );
         }
     }
     for s in shapes::all() {
         for (i, c) in s.columns().enumerate() {
             let Some(row) = classes::system_type(&c) else { continue };
             let facts = facts(row, None);
-            push_column(view, rows, ColumnRow { table: (s.schema, s.name), name: c.name, number: i + 1, default: None, not_null: c.not_null, facts, updatable: false });
+            push_column(
+                view,
+                rows,
+                ColumnRow { table: (s.schema, s.name), name: c.name, number: i + 1, default: None, not_null: c.not_null, facts, updatable: false },
+            );
         }
     }
     Ok(())

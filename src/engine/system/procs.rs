@@ -123,7 +123,8 @@ impl Proc {
 
 /// A name in double quotes where SQL needs them.
 pub fn quote_identifier(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '$');
     if plain && !crate::postgres::keywords::is_reserved(name) { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }
 
@@ -303,7 +304,8 @@ pub fn pg_aggregate(view: &SystemView, rows: &mut Rows) -> Result<()> {
 }
 
 /// The vector operators: name, the function behind it.
-const OPERATORS: &[(&str, &str)] = &[("<->", "l2_distance"), ("<=>", "cosine_distance"), ("<#>", "vector_negative_inner_product"), ("<+>", "l1_distance")];
+const OPERATORS: &[(&str, &str)] =
+    &[("<->", "l2_distance"), ("<=>", "cosine_distance"), ("<#>", "vector_negative_inner_product"), ("<+>", "l1_distance")];
 
 /// Fills `pg_operator` with the operators that are ours.
 pub fn pg_operator(view: &SystemView, rows: &mut Rows) -> Result<()> {

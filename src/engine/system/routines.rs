@@ -13,7 +13,10 @@ use crate::system::view::SystemView;
 use crate::system::{classes, oids};
 
 fn functions(view: &SystemView) -> impl Iterator<Item = (&Proc, String, &str)> {
-    view.procs.iter().filter(|p| p.kind == "f").map(|p| (p, format!("{}_{}", p.name, p.oid), view.schema_name(p.schema).unwrap_or(oids::CATALOG_SCHEMA)))
+    view.procs
+        .iter()
+        .filter(|p| p.kind == "f")
+        .map(|p| (p, format!("{}_{}", p.name, p.oid), view.schema_name(p.schema).unwrap_or(oids::CATALOG_SCHEMA)))
 }
 
 /// Fills `routines`.

@@ -7,8 +7,26 @@ use crate::system::relation::Shape;
 
 /// Name, OID, kind and columns of each relation.
 pub const SQUILLA: &[Shape] = &[
-    Shape::new("squilla", "functions", 13_950, "v", "name text, family text, kind text, arguments text, result text, volatility text, strict bool, comment text"),
-    Shape::new("squilla", "models", 13_951, "v", "name text, task text, source text, digest text, device text, builtin bool, loaded bool, options text[], comment text"),
+    Shape::new(
+        "squilla",
+        "functions",
+        13_950,
+        "v",
+        "name text, family text, kind text, arguments text, result text, volatility text, strict bool, comment text",
+    ),
+    Shape::new(
+        "squilla",
+        "models",
+        13_951,
+        "v",
+        "name text, task text, source text, digest text, device text, builtin bool, loaded bool, options text[], comment text",
+    ),
     Shape::new("squilla", "row_errors", 13_952, "v", "query_id int8, function text, uri text, sqlstate text, message text, at timestamptz"),
-    Shape::new("squilla", "settings", 13_953, "v", "name text, value text, \"default\" text, source text, changed_by text, category text, description text"),
+    Shape::new(
+        "squilla",
+        "settings",
+        13_953,
+        "v",
+        "name text, value text, \"default\" text, source text, changed_by text, category text, description text",
+    ),
 ];

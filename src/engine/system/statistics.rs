@@ -55,7 +55,13 @@ pub fn pg_stat_database(view: &SystemView, rows: &mut Rows) -> Result<()> {
 /// Fills `pg_stat_user_tables` and `pg_stat_all_tables`.
 pub fn pg_stat_user_tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for t in view.tables.iter().filter(|t| t.kind == TableKind::Table) {
-        rows.push([("relid", t.oid.into()), ("schemaname", (&t.schema).into()), ("relname", (&t.name).into()), ("n_live_tup", t.rows.into()), ("n_dead_tup", 0.into())]);
+        rows.push([
+            ("relid", t.oid.into()),
+            ("schemaname", (&t.schema).into()),
+            ("relname", (&t.name).into()),
+            ("n_live_tup", t.rows.into()),
+            ("n_dead_tup", 0.into()),
+        ]);
     }
     Ok(())
 }

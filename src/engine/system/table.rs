@@ -43,7 +43,9 @@ impl SystemTable {
         let fill = shapes::fill(shape);
         let schema = shape.schema();
         let empty = match fill {
-            None => Arc::clone(&schema).to_dfschema_ref().ok().map(|schema| LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema })),
+            None => {
+                Arc::clone(&schema).to_dfschema_ref().ok().map(|schema| LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema }))
+            }
             Some(_) => None,
         };
         Some(Self { shape, schema, source, fill, empty })
@@ -78,7 +80,13 @@ impl TableProvider for SystemTable {
         self.empty.as_ref().map(Cow::Borrowed)
     }
 
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, _: &[Expr], limit: Option<usize>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let partition = Arc::new(Scan { shape: self.shape, schema: Arc::clone(&self.schema), source: Arc::clone(&self.source) });
         debug_assert!(self.fill.is_some() || self.empty.is_some());
         let exec = StreamingTableExec::try_new(Arc::clone(&self.schema), vec![partition], projection, None, false, limit)?;

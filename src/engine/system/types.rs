@@ -172,7 +172,7 @@ pub fn by_oid(oid: u32) -> Option<&'static TypeRow> {
 pub fn by_name(name: &str) -> Option<&'static TypeRow> {
     let lower = name.trim().to_lowercase();
     let bare = lower.strip_prefix("pg_catalog.").or_else(|| lower.strip_prefix("squilla.")).unwrap_or(&lower).trim_matches('"').to_owned();
-    if let Some(row) = TYPES.iter().find(|t| t.name == bare && !(bare == "char" && !lower.contains('"'))) {
+    if let Some(row) = TYPES.iter().find(|t| t.name == bare && (bare != "char" || lower.contains('"'))) {
         return Some(row);
     }
     if let Some(element) = bare.strip_suffix("[]") {
@@ -255,7 +255,23 @@ mod tests {
 
     #[test]
     fn every_sql_type_has_its_row() {
-        for name in ["boolean", "smallint", "double precision", "character varying(10)", "\"char\"", "name", "regclass", "bytea", "timestamptz", "jsonb", "vector", "file", "box2d", "text[]", "vector[]"] {
+        for name in [
+            "boolean",
+            "smallint",
+            "double precision",
+            "character varying(10)",
+            "\"char\"",
+            "name",
+            "regclass",
+            "bytea",
+            "timestamptz",
+            "jsonb",
+            "vector",
+            "file",
+            "box2d",
+            "text[]",
+            "vector[]",
+        ] {
             let ty = SqlType::parse(name).unwrap();
             let row = by_oid(ty.oid()).unwrap_or_else(|| unreachable!("{name}"));
             assert_eq!(format_type(row.oid, None), ty.name());

@@ -309,7 +309,11 @@ impl SystemView {
 
     /// OID of a schema, system schemas included.
     pub fn schema_oid(&self, name: &str) -> Option<u32> {
-        oids::SYSTEM_SCHEMAS.iter().find(|(n, _, _)| *n == name).map(|(_, oid, _)| *oid).or_else(|| self.schemas.iter().find(|s| s.name == name).map(|s| s.oid))
+        oids::SYSTEM_SCHEMAS
+            .iter()
+            .find(|(n, _, _)| *n == name)
+            .map(|(_, oid, _)| *oid)
+            .or_else(|| self.schemas.iter().find(|s| s.name == name).map(|s| s.oid))
     }
 
     /// Name of a schema.
@@ -353,5 +357,4 @@ impl SystemView {
         let (_, name) = self.relation_name(oid)?;
         Some(self.relation_oid(None, name) == Some(oid))
     }
-
 }
