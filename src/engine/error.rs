@@ -52,9 +52,9 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         },
         DataFusionError::Collection(mut errors) if !errors.is_empty() => from_datafusion(errors.swap_remove(0)),
         DataFusionError::ArrowError(arrow, _) => from_arrow(*arrow),
-        DataFusionError::ParquetError(e) => Error::new(Kind::DataCorrupted, format!("parquet: {e}")),
+        DataFusionError::ParquetError(e) => find_ours(e.as_ref()).unwrap_or_else(|| Error::new(Kind::DataCorrupted, format!("parquet: {e}"))),
         DataFusionError::ObjectStore(e) => from_object_store(*e),
-        DataFusionError::IoError(e) => Error::io("input/output failed", e),
+        DataFusionError::IoError(e) => find_ours(&e).unwrap_or_else(|| Error::io("input/output failed", e)),
         DataFusionError::SQL(e, _) => from_parser(*e),
         DataFusionError::SchemaError(e, _) => from_schema(*e),
         DataFusionError::NotImplemented(m) => Error::unsupported(lower(&m)),
@@ -73,7 +73,7 @@ fn from_external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
             Ok(inner) => from_datafusion(*inner),
             Err(other) => match other.downcast::<ArrowError>() {
                 Ok(arrow) => from_arrow(*arrow),
-                Err(other) => classify(&other.to_string()),
+                Err(other) => find_ours(other.as_ref()).unwrap_or_else(|| classify(&other.to_string())),
             },
         },
     }
@@ -104,7 +104,7 @@ pub fn from_arrow(error: ArrowError) -> Error {
         ArrowError::ArithmeticOverflow(m) => Error::new(Kind::OutOfRange, "value out of range").detail(m),
         ArrowError::CastError(m) => cast(&m),
         ArrowError::ParseError(m) => Error::new(Kind::InvalidText, lower(&m)),
-        ArrowError::IoError(m, e) => Error::io(m, e),
+        ArrowError::IoError(m, e) => find_ours(&e).unwrap_or_else(|| Error::io(m, e)),
         other => classify(&strip(&other.to_string())),
     }
 }
@@ -132,6 +132,10 @@ fn cast(message: &str) -> Error {
 /// Object stores' errors; credentials never appear in them.
 pub fn from_object_store(error: object_store::Error) -> Error {
     use object_store::Error as E;
+    // The file store of `source::object` passes our errors through.
+    if let Some(ours) = find_ours(&error) {
+        return ours;
+    }
     match &error {
         E::NotFound { path, .. } => Error::new(Kind::UndefinedFile, format!("could not open \"{path}\": no such file or object")),
         E::Unauthenticated { path, .. } | E::PermissionDenied { path, .. } => {

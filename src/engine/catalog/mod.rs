@@ -6,6 +6,7 @@
 
 pub mod data;
 pub mod disk;
+pub mod parquet;
 pub mod relations;
 pub mod store;
 

@@ -194,7 +194,12 @@ pub fn clean(schema: &Schema, canonical: bool) -> Schema {
         .iter()
         .map(|field| {
             let field = clean_field(field);
-            if canonical { SqlType::of_field(&field).field(field.name()) } else { field }
+            match SqlType::of_field(&field) {
+                // Nothing but NULLs was seen: text holds what may come.
+                SqlType::Unknown => SqlType::Text.field(field.name()),
+                ty if canonical => ty.field(field.name()),
+                _ => field,
+            }
         })
         .collect();
     Schema::new(fields)

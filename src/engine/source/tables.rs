@@ -7,14 +7,18 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::{ViewTable, provider_as_source};
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore};
 use squilla_core::error::{Error, Kind, Result, did_you_mean};
@@ -231,7 +235,7 @@ impl Spec {
     async fn provider(&self, access: &Arc<FileAccess>, arguments: &Arguments, state: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let options = table_listing();
         let sample: Vec<FileRef> = access.list_all_chunks(&self.patterns, &ListOptions { files_max: Some(SAMPLE_FILES), ..options.clone() })?.try_concat().await?;
-        let format = self.reader(access, arguments, &sample, state).await?;
+        let (format, order) = self.reader(access, arguments, &sample, state).await?;
         let partitions = match &self.partitions {
             Some(partitions) => partitions.clone(),
             None if arguments.boolean("hive")?.unwrap_or(false) => infer_partitions(&sample),
@@ -239,21 +243,29 @@ impl Spec {
         };
         let file_schema = match &self.columns {
             Some(columns) => Arc::new(Schema::new(columns.iter().map(|(name, ty)| ty.field(name)).collect::<Vec<_>>())),
-            None => self.infer(access, &format, &sample, state).await?,
+            None => ordered(self.infer(access, &format, &sample, state).await?, &order),
         };
         let kept: Vec<_> = file_schema.fields().iter().filter(|f| !partitions.iter().any(|(name, _)| name == f.name())).cloned().collect();
         let files = FileSet::Listed { patterns: self.patterns.clone(), options };
-        Ok(Arc::new(FilesTable::new(Arc::clone(access), files, format, Arc::new(Schema::new(kept)), partitions, self.format == "parquet")))
+        let table = |schema: Schema, partitions| FilesTable::new(Arc::clone(access), files, format, Arc::new(schema), partitions, self.format == "parquet");
+        match arguments.text("null").ok().flatten() {
+            Some(null) if self.format == "csv" && !null.is_empty() => {
+                let texts: Vec<_> = kept.iter().map(|f| SqlType::Text.field(f.name())).collect();
+                with_null(Arc::new(table(Schema::new(texts), partitions)), &kept, null)
+            }
+            _ => Ok(Arc::new(table(Schema::new(kept), partitions))),
+        }
     }
 
-    async fn reader(&self, access: &Arc<FileAccess>, arguments: &Arguments, sample: &[FileRef], state: &dyn Session) -> Result<Arc<dyn FileFormat>> {
+    /// The reader, and the order of columns where the reader's inference loses it.
+    async fn reader(&self, access: &Arc<FileAccess>, arguments: &Arguments, sample: &[FileRef], state: &dyn Session) -> Result<(Arc<dyn FileFormat>, Vec<String>)> {
         Ok(match self.format {
-            "parquet" => Arc::new(ParquetFormat::new().with_options(state.default_table_options().parquet).with_skip_metadata(false)),
-            "csv" => Arc::new(csv_reader(arguments, sample)?),
+            "parquet" => (Arc::new(ParquetFormat::new().with_options(state.default_table_options().parquet).with_skip_metadata(false)), Vec::new()),
+            "csv" => (Arc::new(csv_reader(arguments, sample)?), Vec::new()),
             "json" => {
                 let compression = compression(arguments, sample)?;
-                let lines = !starts_with_bracket(access, sample, compression).await?;
-                Arc::new(JsonFormat::default().with_file_compression_type(compression).with_newline_delimited(lines))
+                let (array, keys) = peek_json(access, sample, compression).await?;
+                (Arc::new(JsonFormat::default().with_file_compression_type(compression).with_newline_delimited(!array)), keys)
             }
             other => return Err(Error::internal(format!("there is no reader of {other}"))),
         })
@@ -311,6 +323,21 @@ fn csv_reader(arguments: &Arguments, sample: &[FileRef]) -> Result<CsvFormat> {
         .with_file_compression_type(compression(arguments, sample)?))
 }
 
+/// The reader of CSV knows no NULL string but the empty one: values are read as text, compared, and cast.
+fn with_null(table: Arc<dyn TableProvider>, fields: &[FieldRef], null: &str) -> Result<Arc<dyn TableProvider>> {
+    let schema = table.schema();
+    let columns = schema.fields().iter().map(|field| {
+        let column = Expr::Column(Column::new_unqualified(field.name()));
+        match fields.iter().find(|f| f.name() == field.name()) {
+            Some(wanted) => cast(nullif(column, lit(null)), wanted.data_type().clone()).alias_with_metadata(wanted.name(), Some(FieldMetadata::from(wanted.as_ref()))),
+            None => column,
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    let plan = LogicalPlanBuilder::scan("csv", provider_as_source(table), None).and_then(|b| b.project(columns)).and_then(LogicalPlanBuilder::build);
+    Ok(Arc::new(ViewTable::new(plan.map_err(from_datafusion)?, None)))
+}
+
 /// As said, or by the suffix of the first file.
 fn compression(arguments: &Arguments, sample: &[FileRef]) -> Result<FileCompressionType> {
     match arguments.text("compression")?.map(str::to_lowercase).as_deref() {
@@ -331,15 +358,159 @@ fn compression(arguments: &Arguments, sample: &[FileRef]) -> Result<FileCompress
     }
 }
 
-/// Whether the first file is one array rather than objects line by line.
-async fn starts_with_bracket(access: &Arc<FileAccess>, sample: &[FileRef], compression: FileCompressionType) -> Result<bool> {
-    let Some(first) = sample.iter().find(|f| f.size != Some(0)) else { return Ok(false) };
+/// Whether the first file is one array rather than objects line by line, and the names in its first object in order.
+async fn peek_json(access: &Arc<FileAccess>, sample: &[FileRef], compression: FileCompressionType) -> Result<(bool, Vec<String>)> {
+    let Some(first) = sample.iter().find(|f| f.size != Some(0)) else { return Ok((false, Vec::new())) };
     let bytes = access.stream(first).await?.map_err(crate::error::to_datafusion);
     let mut bytes = compression.convert_stream(Box::pin(bytes)).map_err(from_datafusion)?;
+    let mut head = Vec::new();
     while let Some(chunk) = bytes.try_next().await.map_err(from_datafusion)? {
-        if let Some(byte) = chunk.iter().find(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)) {
-            return Ok(*byte == b'[');
+        head.extend_from_slice(&chunk);
+        let start = head.iter().position(|b| !b.is_ascii_whitespace() && !matches!(b, 0xef | 0xbb | 0xbf)).unwrap_or(head.len());
+        let text = head.get(start..).unwrap_or_default();
+        let array = text.first() == Some(&b'[');
+        let object = text.get(usize::from(array)..).unwrap_or_default();
+        if let Some(Ok(keys)) = serde_json::Deserializer::from_slice(object).into_iter::<Keys>().next() {
+            return Ok((array, keys.0));
+        }
+        // Not whole yet, or not JSON: that is for the reader to say.
+        if head.len() > PEEK_BYTES_MAX {
+            return Ok((array, Vec::new()));
         }
     }
-    Ok(false)
+    Ok((head.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'['), Vec::new()))
+}
+
+const PEEK_BYTES_MAX: usize = 4 << 20;
+
+/// The names of an object, in order.
+struct Keys(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> std::result::Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// The columns in this order, those that it does not name last.
+fn ordered(schema: SchemaRef, order: &[String]) -> SchemaRef {
+    if order.is_empty() {
+        return schema;
+    }
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    fields.sort_by_key(|f| order.iter().position(|name| name == f.name()).unwrap_or(usize::MAX));
+    Arc::new(Schema::new(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use datafusion::arrow::array::RecordBatch;
+    use datafusion::arrow::util::pretty::pretty_format_batches;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    async fn read(name: &str, path: &str, named: &[(&str, ScalarValue)]) -> Result<(SchemaRef, String)> {
+        let context = SessionContext::new();
+        let named = named.iter().map(|(n, v)| ((*n).to_owned(), v.clone())).collect();
+        let call = SourceCall { name: name.into(), positional: vec![path.into()], named };
+        let provider = resolve(&call, &FileAccess::new(), &context.state()).await?.unwrap();
+        let schema = provider.schema();
+        let batches: Vec<RecordBatch> = context.read_table(provider).map_err(from_datafusion)?.collect().await.map_err(from_datafusion)?;
+        Ok((schema, pretty_format_batches(&batches).map_err(from_arrow)?.to_string()))
+    }
+
+    fn types(schema: &Schema) -> Vec<String> {
+        schema.fields().iter().map(|f| format!("{} {}", f.name(), SqlType::of_field(f).name())).collect()
+    }
+
+    #[tokio::test]
+    async fn csv_and_its_options() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = format!("{}/t.csv", dir.path().display());
+        std::fs::write(&path, "n,word,at,price\n1,\"a\nb\",2024-01-02 03:04:05,1.5\n2,,,\n").unwrap();
+        let (schema, rows) = read("read_csv", &path, &[]).await.unwrap();
+        assert_eq!(types(&schema), ["n bigint", "word text", "at timestamp without time zone", "price double precision"]);
+        assert!(rows.contains("2024-01-02T03:04:05") && rows.lines().count() == 7, "{rows}");
+        std::fs::write(&path, "1;NA\n2;x\n").unwrap();
+        let named = [("header", false.into()), ("delimiter", ";".into()), ("null", "NA".into()), ("schema", "id integer, word varchar(5)".into())];
+        let (schema, rows) = read("read_csv", &path, &named).await.unwrap();
+        assert_eq!(types(&schema), ["id integer", "word character varying"]);
+        assert!(!rows.contains("NA"), "{rows}");
+        let error = read("read_csv", &path, &[("schema", "id integer, word integer".into()), ("delimiter", ";".into()), ("header", false.into())]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), "22P02", "{error:?}");
+        assert_eq!(read("read_csv", &path, &[("delimeter", ";".into())]).await.unwrap_err().sqlstate(), "42883");
+        assert_eq!(read("read_csv", &path, &[("schema", "id nonsense".into())]).await.unwrap_err().sqlstate(), "42704");
+        // A file that goes between planning and reading is still told by name.
+        let context = SessionContext::new();
+        for (name, file) in [("read_csv", "gone.csv"), ("read_parquet", "gone.parquet")] {
+            let gone = format!("{}/{file}", dir.path().display());
+            let options = [("format".to_owned(), crate::statement::CopyOption::Value(name.trim_start_matches("read_").into()))];
+            let one = context.sql("SELECT * FROM (VALUES (1), (2)) v(n)").await.unwrap().execute_stream().await.unwrap();
+            crate::sink::copy::copy_to(one, &gone, &options, &FileAccess::new()).await.unwrap();
+            let call = SourceCall { name: name.into(), positional: vec![gone.as_str().into()], named: vec![] };
+            let provider = resolve(&call, &FileAccess::new(), &context.state()).await.unwrap().unwrap();
+            let plan = context.read_table(provider).unwrap().create_physical_plan().await.unwrap();
+            std::fs::remove_file(&gone).unwrap();
+            let error = from_datafusion(datafusion::physical_plan::collect(plan, context.task_ctx()).await.unwrap_err());
+            assert_eq!((error.sqlstate(), error.message.contains(file)), ("58P01", true), "{error:?}");
+        }
+        assert_eq!(read("read_csv", "/none/x.csv", &[]).await.unwrap_err().sqlstate(), "58P01");
+        let error = read("read_parquet", &path, &[]).await.unwrap_err();
+        assert_eq!(error.sqlstate(), "22P04", "{error:?}");
+        assert_eq!(read("read_csv", &format!("{}/*.none", dir.path().display()), &[]).await.unwrap_err().sqlstate(), "58P01");
+    }
+
+    #[tokio::test]
+    async fn json_in_lines_and_arrays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = format!("{}/t.json", dir.path().display());
+        for text in ["{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}}\n{\"z\": 2.5, \"new\": null}\n", " [{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}},\n {\"z\": 2.5, \"new\": null}]"] {
+            std::fs::write(&path, text).unwrap();
+            let (schema, rows) = read("read_json", &path, &[]).await.unwrap();
+            assert_eq!(types(&schema), ["z double precision", "tags text[]", "o record", "new text"]);
+            assert_eq!(rows.lines().count(), 6, "{rows}");
+        }
+    }
+
+    #[tokio::test]
+    async fn hive_partitions_and_external_tables() {
+        let dir = tempfile::tempdir().unwrap();
+        for (year, n) in [(2023, 1), (2024, 2)] {
+            let sub = dir.path().join(format!("year={year}"));
+            std::fs::create_dir(&sub).unwrap();
+            std::fs::write(sub.join("x.csv"), format!("n\n{n}\n")).unwrap();
+        }
+        std::fs::write(dir.path().join("_SUCCESS"), "").unwrap();
+        let root = dir.path().display().to_string();
+        let (schema, rows) = read("read_csv", &root, &[("hive", true.into())]).await.unwrap();
+        assert_eq!(types(&schema), ["n bigint", "year bigint"]);
+        assert!(rows.contains("| 2 | 2024 |"), "{rows}");
+        let context = SessionContext::new();
+        let columns = [ColumnEntry::new("n", &SqlType::Int4), ColumnEntry::new("year", &SqlType::Text)];
+        let options = [("has_header".to_owned(), "true".to_owned())];
+        let provider = external(&columns, "CSV", &root, &options, &["year".into()], &FileAccess::new(), &context.state()).await.unwrap();
+        assert_eq!(types(&provider.schema()), ["n integer", "year text"]);
+        let kept = context.read_table(provider).unwrap().filter(datafusion::prelude::col("year").eq(datafusion::prelude::lit("2023"))).unwrap();
+        assert_eq!(kept.count().await.unwrap(), 1);
+        assert_eq!(check_external("avro", "/x", &[]).unwrap_err().sqlstate(), "0A000");
+        assert_eq!(check_external("csv", "/x", &[("nonsense".into(), "1".into())]).unwrap_err().sqlstate(), "42883");
+    }
 }

@@ -1,0 +1,11 @@
+//! Where rows go: Parquet, CSV and JSON files and objects.
+//!
+//! `encode` runs encoders beside the stream that feeds them; `parquet`, `csv` and `json` are encoders; `target` makes
+//! what they write visible whole or not at all; `copy` is COPY ... TO. Deliberately absent: managed tables (`catalog`).
+
+pub mod copy;
+pub mod csv;
+pub mod encode;
+pub mod json;
+pub mod parquet;
+pub mod target;
