@@ -271,6 +271,12 @@ async fn relations_join_and_functions_answer() {
             &["abc|2026-11-20 12:30:00|2026-11-20 10:30:00+00"],
         ),
         ("SELECT pg_typeof(array_length(ARRAY[1], 1))::text, pg_typeof(row_number() OVER ())::text, cardinality(ARRAY[1,2])", &["integer|bigint|2"]),
+        (
+            "SELECT pg_typeof(1)::text, pg_typeof(-1)::text, pg_typeof(3000000000)::text, pg_typeof(ARRAY[1])::text, pg_typeof(x)::text, pg_typeof(coalesce(x, 0))::text FROM (VALUES (1)) v(x)",
+            &["integer|integer|bigint|integer[]|integer|integer"],
+        ),
+        ("SELECT 1000000 * 1000000, 2147483647 + 1", &["1000000000000|2147483648"]),
+        ("SELECT CASE WHEN true THEN 1 ELSE 2 END, x FROM (SELECT 1 AS x UNION ALL SELECT 2) t GROUP BY 1, 2 ORDER BY 2 LIMIT 1", &["1|1"]),
         ("SELECT indrelid FROM pg_index", &[]),
         (
             "SELECT relname, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts - 2) FROM pg_class c WHERE c.relnamespace = 2200 ORDER BY 1",

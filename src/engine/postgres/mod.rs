@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod cast;
 pub mod cast_rule;
+pub mod casts;
 pub mod catalog_functions;
 #[cfg(test)]
 mod catalog_tests;
@@ -18,6 +19,7 @@ pub mod interval;
 pub mod keywords;
 pub mod names;
 pub mod output;
+pub mod patterns;
 pub mod privilege_functions;
 pub mod registry;
 pub mod rewrite;

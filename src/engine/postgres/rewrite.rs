@@ -8,16 +8,15 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DateTimeField, Expr, FunctionArguments, Ident, Interval, ObjectName, Query, Select, SelectItem, Statement,
-    TableAlias, TableAliasColumnDef, TableFactor, Value, ValueWithSpan, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
+    Statement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::types::{RegKind, SqlType};
 
+use crate::postgres::casts::{converted, whole_interval};
+use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::text_functions::similar_to_regex;
-use crate::postgres::type_planner::sql_type;
-use crate::postgres::{cast as casts, column_names, interval, subquery};
+use crate::postgres::{column_names, subquery};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -55,11 +54,19 @@ fn flow(result: Result<()>) -> Flow {
 impl VisitorMut for Rewriter {
     type Break = Box<Error>;
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        if let SetExpr::Values(values) = query.body.as_mut() {
+            values.rows.iter_mut().for_each(|row| row.iter_mut().for_each(integer));
+        }
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         column_names::assign(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 set_in_list(expr);
+                integer(expr);
             }
         }
         let scope = tables(select);
@@ -110,6 +117,23 @@ fn array_type(text: &str) -> Option<DataType> {
     let element = if integers { DataType::BigInt(None) } else { DataType::Text };
     Some(DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
 }
+
+/// A whole number that fits is an integer, not a bigint, where it stands by itself. Inside arithmetic it stays as it is:
+/// DataFusion's 32-bit arithmetic wraps around instead of failing.
+fn integer(expr: &mut Expr) {
+    let number = match &*expr {
+        Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus | sqlparser::ast::UnaryOperator::Plus, expr } => expr.as_ref(),
+        other => other,
+    };
+    let fits = matches!(number, Expr::Value(v) if matches!(&v.value, Value::Number(n, false) if n.parse::<i32>().is_ok()));
+    if fits {
+        let value = std::mem::replace(expr, Expr::value(Value::Null));
+        *expr = cast(value, DataType::Integer(None));
+    }
+}
+
+/// Functions whose result has the type of their arguments.
+const TRANSPARENT: &[&str] = &["coalesce", "greatest", "least", "nullif", "pg_typeof"];
 
 /// What each name of a FROM clause stands for; None for what is not a table.
 fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
@@ -295,6 +319,11 @@ impl Rewriter {
                 }
             }
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => like(pattern, escape_char),
+            Expr::Case { conditions, else_result, .. } => {
+                conditions.iter_mut().for_each(|branch| integer(&mut branch.result));
+                else_result.iter_mut().for_each(|e| integer(e));
+            }
+            Expr::Array(array) => array.elem.iter_mut().for_each(integer),
             Expr::Function(_) => function(expr)?,
             Expr::Subquery(query) => subquery::scalar(query),
             Expr::Identifier(id) if id.quote_style.is_none() => {
@@ -325,6 +354,15 @@ impl Rewriter {
 fn function(expr: &mut Expr) -> Result<()> {
     let Expr::Function(function) = expr else { return Ok(()) };
     strip_schema(&mut function.name);
+    if let FunctionArguments::List(list) = &mut function.args
+        && function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| TRANSPARENT.contains(&folded(id).as_str()))
+    {
+        for argument in &mut list.args {
+            if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = argument {
+                integer(e);
+            }
+        }
+    }
     if let Some(other) = function.name.0.first().and_then(|p| p.as_ident()).and_then(|id| other_name(&folded(id))) {
         function.name = ObjectName::from(vec![Ident::new(other)]);
     }
@@ -438,152 +476,4 @@ fn collate(collation: &ObjectName) -> Result<()> {
         "default" | "c" | "posix" | "ucs_basic" | "c.utf8" | "c.utf-8" => Ok(()),
         _ => Err(Error::new(Kind::UndefinedObject, format!("collation \"{name}\" for encoding \"UTF8\" does not exist"))),
     }
-}
-
-/// `value::type`.
-fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
-    let Some(ty) = sql_type(&data_type) else { return Ok(cast(value, data_type)) };
-    let reg = |kind| match kind {
-        RegKind::Class => "regclass",
-        RegKind::Proc => "regproc",
-        RegKind::Type => "regtype",
-        RegKind::Namespace => "regnamespace",
-        RegKind::Role => "regrole",
-    };
-    Ok(match ty {
-        SqlType::Reg(kind) => call(reg(kind), vec![value]),
-        SqlType::Interval => match literal(&value) {
-            Some(spelled) => written(interval::parse(spelled, None)?),
-            None => call(casts::CAST, vec![value, text("interval")]),
-        },
-        SqlType::Vector
-        | SqlType::Array(_)
-        | SqlType::File
-        | SqlType::Image
-        | SqlType::Audio
-        | SqlType::Tensor
-        | SqlType::Box2d
-        | SqlType::Json
-        | SqlType::Jsonb
-        | SqlType::Uuid
-        | SqlType::Bytea
-        | SqlType::Bit => {
-            // Text is read by the type; NULL and parameters get the type from the cast itself.
-            let untyped = matches!(&value, Expr::Value(v) if matches!(v.value, Value::Placeholder(_) | Value::Null));
-            if untyped { cast(value, data_type) } else { call(casts::CAST, vec![value, text(data_type.to_string())]) }
-        }
-        SqlType::Varchar(Some(n)) | SqlType::Char(Some(n)) => {
-            let limit = Expr::value(Value::Number(n.to_string(), false));
-            cast(call("left", vec![cast(value, DataType::Text), limit]), data_type)
-        }
-        SqlType::Timestamp | SqlType::Timestamptz | SqlType::Time => match literal(&value).and_then(with_seconds) {
-            Some(spelled) => cast(text(spelled), data_type),
-            None => cast(value, data_type),
-        },
-        SqlType::Bool => match literal(&value).map(|t| (t, squilla_core::settings::parse_bool(t.trim()))) {
-            Some((_, Some(on))) => Expr::value(Value::Boolean(on)),
-            Some((t, None)) => return Err(Error::new(Kind::InvalidText, format!("invalid input syntax for type boolean: \"{t}\""))),
-            None => cast(value, data_type),
-        },
-        _ => cast(value, data_type),
-    })
-}
-
-/// A time without seconds, with them; None where it has some or is no time.
-fn with_seconds(spelled: &str) -> Option<String> {
-    let colon = spelled.find(':')?;
-    let minutes = spelled.get(colon + 1..colon + 3).filter(|m| m.bytes().all(|b| b.is_ascii_digit()))?;
-    let rest = spelled.get(colon + 3..)?;
-    let after_minutes = rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || "+-zZ".contains(c));
-    after_minutes.then(|| format!("{}:{minutes}:00{rest}", spelled.get(..colon).unwrap_or("")))
-}
-
-/// An interval in words that DataFusion reads as PostgreSQL meant it.
-fn written(parts: interval::Parts) -> Expr {
-    let (seconds, rest) = (parts.nanos / 1_000_000_000, (parts.nanos % 1_000_000_000).unsigned_abs());
-    let sign = if parts.nanos < 0 && seconds == 0 { "-" } else { "" };
-    let words = format!("{} months {} days {sign}{seconds}.{rest:09} seconds", parts.months, parts.days);
-    Expr::Interval(Interval {
-        value: Box::new(text(words)),
-        leading_field: None,
-        leading_precision: None,
-        last_field: None,
-        fractional_seconds_precision: None,
-    })
-}
-
-fn whole_interval(old: Interval) -> Result<Expr> {
-    let unit = match &old.leading_field {
-        None => None,
-        Some(DateTimeField::Year | DateTimeField::Years) => Some("year"),
-        Some(DateTimeField::Month | DateTimeField::Months) => Some("month"),
-        Some(DateTimeField::Day | DateTimeField::Days) => Some("day"),
-        Some(DateTimeField::Hour | DateTimeField::Hours) => Some("hour"),
-        Some(DateTimeField::Minute | DateTimeField::Minutes) => Some("minute"),
-        Some(DateTimeField::Second | DateTimeField::Seconds) => Some("second"),
-        Some(_) => return Ok(Expr::Interval(old)),
-    };
-    // INTERVAL '1-2' YEAR TO MONTH: the literal carries its fields.
-    let unit = if old.last_field.is_some() { None } else { unit };
-    match literal(&old.value) {
-        Some(spelled) => Ok(written(interval::parse(spelled, unit)?)),
-        None => Ok(Expr::Interval(old)),
-    }
-}
-
-fn escape(character: Option<&ValueWithSpan>) -> Option<Option<char>> {
-    let value = character?.clone();
-    literal(&Expr::Value(value)).map(|text| text.chars().next())
-}
-
-/// LIKE with another escape character than the backslash: a literal pattern is spelled with backslashes.
-fn like(pattern: &mut Expr, escape_char: &mut Option<ValueWithSpan>) {
-    let Some(escape) = escape(escape_char.as_ref()) else { return };
-    if escape == Some('\\') {
-        *escape_char = None;
-        return;
-    }
-    let spelled = |from: &str| {
-        let mut out = String::with_capacity(from.len());
-        let mut chars = from.chars();
-        while let Some(c) = chars.next() {
-            if Some(c) == escape {
-                if let Some(next) = chars.next() {
-                    out.push('\\');
-                    out.push(next);
-                }
-            } else if c == '\\' {
-                out.push_str("\\\\");
-            } else {
-                out.push(c);
-            }
-        }
-        out
-    };
-    *pattern = match literal(pattern) {
-        Some(from) => text(spelled(from)),
-        None => {
-            let value = std::mem::replace(pattern, Expr::value(Value::Null));
-            let doubled = call("replace", vec![value, text("\\"), text("\\\\")]);
-            match escape {
-                // A doubled escape character is itself; any other use of it escapes what follows.
-                Some(c) => call("replace", vec![doubled, text(c.to_string()), text("\\")]),
-                None => doubled,
-            }
-        }
-    };
-    *escape_char = None;
-}
-
-fn similar(negated: bool, value: Expr, pattern: Expr, escape_char: Option<ValueWithSpan>) -> Expr {
-    let escape = escape(escape_char.as_ref());
-    let regex = match literal(&pattern) {
-        Some(spelled) => text(similar_to_regex(spelled, escape.unwrap_or(Some('\\')))),
-        None => match escape {
-            Some(escape) => call("similar_to_escape", vec![pattern, text(escape.map(String::from).unwrap_or_default())]),
-            None => call("similar_to_escape", vec![pattern]),
-        },
-    };
-    let op = if negated { BinaryOperator::PGRegexNotMatch } else { BinaryOperator::PGRegexMatch };
-    Expr::BinaryOp { left: Box::new(value), op, right: Box::new(regex) }
 }

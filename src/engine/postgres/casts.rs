@@ -1,0 +1,105 @@
+//! Casts and typed literals in the syntax tree.
+//!
+//! In: a value and the name of a type. Out: an expression that DataFusion plans to that type. Invariant: text is read as
+//! PostgreSQL reads it, and text that cannot be read fails before anything runs. Deliberately absent: casts whose result
+//! depends on the type of the value (`cast_rule`).
+
+use sqlparser::ast::{DataType, DateTimeField, Expr, Interval, Value};
+use squilla_core::error::{Error, Kind, Result};
+use squilla_core::types::{RegKind, SqlType};
+
+use crate::postgres::syntax::{call, cast, literal, text};
+use crate::postgres::type_planner::sql_type;
+use crate::postgres::{cast as casts, interval};
+
+/// `value::type`.
+pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
+    let Some(ty) = sql_type(&data_type) else { return Ok(cast(value, data_type)) };
+    let reg = |kind| match kind {
+        RegKind::Class => "regclass",
+        RegKind::Proc => "regproc",
+        RegKind::Type => "regtype",
+        RegKind::Namespace => "regnamespace",
+        RegKind::Role => "regrole",
+    };
+    Ok(match ty {
+        SqlType::Reg(kind) => call(reg(kind), vec![value]),
+        SqlType::Interval => match literal(&value) {
+            Some(spelled) => written(interval::parse(spelled, None)?),
+            None => call(casts::CAST, vec![value, text("interval")]),
+        },
+        SqlType::Vector
+        | SqlType::Array(_)
+        | SqlType::File
+        | SqlType::Image
+        | SqlType::Audio
+        | SqlType::Tensor
+        | SqlType::Box2d
+        | SqlType::Json
+        | SqlType::Jsonb
+        | SqlType::Uuid
+        | SqlType::Bytea
+        | SqlType::Bit => {
+            // Text is read by the type; NULL and parameters get the type from the cast itself.
+            let untyped = matches!(&value, Expr::Value(v) if matches!(v.value, Value::Placeholder(_) | Value::Null));
+            if untyped { cast(value, data_type) } else { call(casts::CAST, vec![value, text(data_type.to_string())]) }
+        }
+        SqlType::Varchar(Some(n)) | SqlType::Char(Some(n)) => {
+            let limit = Expr::value(Value::Number(n.to_string(), false));
+            cast(call("left", vec![cast(value, DataType::Text), limit]), data_type)
+        }
+        SqlType::Timestamp | SqlType::Timestamptz | SqlType::Time => match literal(&value).and_then(with_seconds) {
+            Some(spelled) => cast(text(spelled), data_type),
+            None => cast(value, data_type),
+        },
+        SqlType::Bool => match literal(&value).map(|t| (t, squilla_core::settings::parse_bool(t.trim()))) {
+            Some((_, Some(on))) => Expr::value(Value::Boolean(on)),
+            Some((t, None)) => return Err(Error::new(Kind::InvalidText, format!("invalid input syntax for type boolean: \"{t}\""))),
+            None => cast(value, data_type),
+        },
+        _ => cast(value, data_type),
+    })
+}
+
+/// A time without seconds, with them; None where it has some or is no time.
+fn with_seconds(spelled: &str) -> Option<String> {
+    let colon = spelled.find(':')?;
+    let minutes = spelled.get(colon + 1..colon + 3).filter(|m| m.bytes().all(|b| b.is_ascii_digit()))?;
+    let rest = spelled.get(colon + 3..)?;
+    let after_minutes = rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || "+-zZ".contains(c));
+    after_minutes.then(|| format!("{}:{minutes}:00{rest}", spelled.get(..colon).unwrap_or("")))
+}
+
+/// An interval in words that DataFusion reads as PostgreSQL meant it.
+fn written(parts: interval::Parts) -> Expr {
+    let (seconds, rest) = (parts.nanos / 1_000_000_000, (parts.nanos % 1_000_000_000).unsigned_abs());
+    let sign = if parts.nanos < 0 && seconds == 0 { "-" } else { "" };
+    let words = format!("{} months {} days {sign}{seconds}.{rest:09} seconds", parts.months, parts.days);
+    Expr::Interval(Interval {
+        value: Box::new(text(words)),
+        leading_field: None,
+        leading_precision: None,
+        last_field: None,
+        fractional_seconds_precision: None,
+    })
+}
+
+/// `INTERVAL 'text' field` as an interval that needs no reading.
+pub fn whole_interval(old: Interval) -> Result<Expr> {
+    let unit = match &old.leading_field {
+        None => None,
+        Some(DateTimeField::Year | DateTimeField::Years) => Some("year"),
+        Some(DateTimeField::Month | DateTimeField::Months) => Some("month"),
+        Some(DateTimeField::Day | DateTimeField::Days) => Some("day"),
+        Some(DateTimeField::Hour | DateTimeField::Hours) => Some("hour"),
+        Some(DateTimeField::Minute | DateTimeField::Minutes) => Some("minute"),
+        Some(DateTimeField::Second | DateTimeField::Seconds) => Some("second"),
+        Some(_) => return Ok(Expr::Interval(old)),
+    };
+    // INTERVAL '1-2' YEAR TO MONTH: the literal carries its fields.
+    let unit = if old.last_field.is_some() { None } else { unit };
+    match literal(&old.value) {
+        Some(spelled) => Ok(written(interval::parse(spelled, unit)?)),
+        None => Ok(Expr::Interval(old)),
+    }
+}
