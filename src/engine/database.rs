@@ -12,27 +12,25 @@ use std::sync::{Arc, Weak};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::prelude::SessionConfig;
+use datafusion::execution::session_state::SessionState;
 use parking_lot::{Mutex, RwLock};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{CancelFlag, Env, Files, SqlFunction};
 use squilla_core::settings::{Settings, Source};
 use squilla_infer::models::Models;
+pub use squilla_infer::stats::ModelStats;
 use squilla_infer::registry::RegisteredModel;
 use tokio::sync::Semaphore;
 
-use crate::bind::relation::SquillaRelationPlanner;
 use crate::catalog::Catalog;
 use crate::catalog::store::TableStore;
 use crate::error::from_datafusion;
 use crate::exec::env::PoolMemory;
 use crate::exec::row_errors::RowErrorLog;
-use crate::plan::lateral::LateralRule;
-use crate::plan::physical::SquillaQueryPlanner;
 use crate::run::{LocalRunner, Runner};
-use crate::session::{Session, SessionOptions, SessionShared};
+use crate::session::{Session, SessionOptions, SessionShared, state};
 use crate::source::files::FileAccess;
+use crate::system::procs::Proc;
 use crate::udf::Functions;
 
 /// Functions by family, as the root hands them in.
@@ -90,6 +88,7 @@ pub struct Database {
     settings: RwLock<Settings>,
     env: Arc<Env>,
     base: SessionState,
+    procs: Arc<Vec<Proc>>,
     runtime: Option<tokio::runtime::Runtime>,
     sessions: Mutex<HashMap<i32, Weak<SessionShared>>>,
     next_pid: AtomicI32,
@@ -118,7 +117,7 @@ impl Database {
             config.models.registry().add(model, true)?;
         }
         let runtime_env = runtime_env(&settings, config.data_dir.as_ref())?;
-        let files = FileAccess::new(&settings)?;
+        let files = FileAccess::new();
         let env = Arc::new(Env {
             limits: settings.limits(),
             files: Arc::clone(&files) as Arc<dyn Files>,
@@ -137,7 +136,8 @@ impl Database {
             .enable_all()
             .build()
             .map_err(|e| Error::io("could not start the statement threads", e))?;
-        let base = base_state(&settings, threads, runtime_env, &functions)?;
+        let base = state::base(&settings, threads, runtime_env, &functions)?;
+        let procs = Arc::new(state::procs(&base, &functions));
         Ok(Arc::new(Database {
             catalog,
             store,
@@ -152,6 +152,7 @@ impl Database {
             settings: RwLock::new(settings),
             env,
             base,
+            procs,
             runtime: Some(runtime),
             sessions: Mutex::new(HashMap::new()),
             next_pid: AtomicI32::new(std::process::id() as i32 & 0xffff),
@@ -195,6 +196,11 @@ impl Database {
         self.sessions.lock().values().filter_map(Weak::upgrade).collect()
     }
 
+    /// Whether any role has a password: without one, nobody can be told apart.
+    pub fn has_passwords(&self) -> bool {
+        self.catalog.snapshot().roles.values().any(|r| r.scram_verifier.is_some())
+    }
+
     /// How `user` may log in from an address that is `loopback` or not.
     pub fn authentication(&self, user: &str, loopback: bool) -> Authentication {
         let data = self.catalog.snapshot();
@@ -220,6 +226,11 @@ impl Database {
     /// The state that statements copy.
     pub fn base(&self) -> &SessionState {
         &self.base
+    }
+
+    /// What `pg_proc` lists.
+    pub fn procs(&self) -> Arc<Vec<Proc>> {
+        Arc::clone(&self.procs)
     }
 
     /// Where statements run.
@@ -262,39 +273,4 @@ fn runtime_env(settings: &Settings, data_dir: Option<&PathBuf>) -> Result<Arc<Ru
     let disk = DiskManagerBuilder::default().with_mode(mode).with_max_temp_directory_size(settings.int("squilla.spill_bytes_max").max(0) as u64);
     let env = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk).build();
     env.map(Arc::new).map_err(from_datafusion)
-}
-
-fn base_state(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, functions: &Arc<Functions>) -> Result<SessionState> {
-    let mut config = SessionConfig::new()
-        .with_target_partitions(threads.max(1))
-        .with_batch_size(settings.int("squilla.batch_rows").max(1) as usize)
-        .with_default_catalog_and_schema("squilla", crate::session::relations::PATH_SCHEMA)
-        .with_create_default_catalog_and_schema(false)
-        .with_information_schema(false);
-    let options = config.options_mut();
-    for (name, value) in [
-        ("datafusion.sql_parser.dialect", "PostgreSQL"),
-        ("datafusion.sql_parser.parse_float_as_decimal", "true"),
-        ("datafusion.execution.listing_table_ignore_subdirectory", "false"),
-        ("datafusion.execution.skip_physical_aggregate_schema_check", "true"),
-    ] {
-        options.set(name, value).map_err(from_datafusion)?;
-    }
-    options.set("datafusion.execution.spill_compression", settings.get("squilla.spill_compression")).map_err(from_datafusion)?;
-    let mut state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_runtime_env(runtime_env)
-        .with_default_features()
-        .with_query_planner(Arc::new(SquillaQueryPlanner))
-        .with_relation_planners(vec![Arc::new(SquillaRelationPlanner { functions: Arc::clone(functions) })])
-        .build();
-    // Before DataFusion's own analyzer rules: type coercion must see the joined plan.
-    let mut rules: Vec<Arc<dyn datafusion::optimizer::AnalyzerRule + Send + Sync>> = vec![Arc::new(LateralRule)];
-    rules.extend(state.analyzer().rules.iter().cloned());
-    state = SessionStateBuilder::new_from_existing(state).with_analyzer_rules(rules).build();
-    use datafusion::execution::FunctionRegistry;
-    for udf in functions.udfs().cloned().chain(crate::postgres_functions()) {
-        state.register_udf(udf).map_err(from_datafusion)?;
-    }
-    Ok(state)
 }

@@ -31,7 +31,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     if !parameters.is_empty() {
         plan = plan.with_param_values(datafusion::common::ParamValues::from(parameters)).map_err(from_datafusion)?;
     }
-    let frame = session.frame(&explain.statement.text);
+    let frame = session.frame(&explain.statement.text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
     let planning_ms = started.elapsed().as_secs_f64() * 1000.0;
     let mut execution_ms = None;
@@ -87,7 +87,7 @@ fn round(value: f64) -> f64 {
 
 /// Estimated rows and width in bytes.
 fn estimate(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
-    let statistics = plan.partition_statistics(None).ok();
+    let statistics = datafusion::physical_plan::statistics::StatisticsContext::new().compute(plan.as_ref(), &datafusion::physical_plan::statistics::StatisticsArgs::new()).ok();
     let rows = statistics.as_ref().and_then(|s| s.num_rows.get_value().copied()).unwrap_or(1000);
     let width = plan.schema().fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(32)).sum();
     (rows.max(1), width)

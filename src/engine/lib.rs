@@ -7,12 +7,18 @@
 
 pub mod bind;
 pub mod catalog;
+pub mod command;
+pub mod database;
 pub mod error;
 pub mod exec;
+pub mod explain;
 pub mod memory;
 pub mod plan;
 pub mod postgres;
 pub mod run;
+pub mod session;
+pub mod sink;
+pub mod source;
 pub mod statement;
 pub mod system;
 pub mod udf;

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Statement, Value,
+    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Statement, Value,
     VisitMut, VisitorMut,
 };
 use squilla_core::declaration::Signature;
@@ -96,7 +96,7 @@ fn custom_operator(op: &str) -> Option<&'static str> {
 fn as_vector(expr: Expr) -> Expr {
     match &expr {
         Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) if text.trim_start().starts_with('[') => call("parse_vector", vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(expr))]),
+            Value::SingleQuotedString(text) if text.trim_start().starts_with('[') => input(expr, &SqlType::Vector),
             _ => expr,
         },
         _ => expr,
@@ -255,19 +255,17 @@ fn no_fit(name: &str, signatures: &[Signature], given: &Given) -> Error {
 fn literal_as(expr: Expr, ty: &SqlType) -> Result<Expr> {
     let Expr::Value(value) = &expr else { return Ok(expr) };
     let Value::SingleQuotedString(text) = &value.value else { return Ok(expr) };
-    let arg = |e: Expr| vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(e))];
     Ok(match ty {
         SqlType::Bytea => bytea_literal(text)?,
-        SqlType::Vector => call("parse_vector", arg(expr)),
-        SqlType::Array(_) => Expr::Cast {
-            kind: sqlparser::ast::CastKind::DoubleColon,
-            expr: Box::new(expr),
-            data_type: DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(Box::new(DataType::Text), None)),
-            array: false,
-            format: None,
-        },
+        SqlType::Vector | SqlType::Array(_) | SqlType::Interval | SqlType::Timestamptz | SqlType::Box2d | SqlType::Tensor | SqlType::Bit => input(expr, ty),
         _ => expr,
     })
+}
+
+/// The input function of a type over a literal: what the cast rewrite uses too.
+fn input(expr: Expr, ty: &SqlType) -> Expr {
+    let name = Expr::Value(Value::SingleQuotedString(ty.name()).into());
+    call(crate::postgres::cast::CAST, [expr, name].map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).into())
 }
 
 /// PostgreSQL's input syntax of bytea: `\x` and hex digits, or text with backslash escapes.

@@ -16,7 +16,7 @@ use squilla_core::declaration::Returns;
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
-use crate::source::tables::SourceCall;
+use crate::source::options::SourceCall;
 use crate::statement::{ident_text, name_parts};
 
 /// A source of this statement, under the name of its table.

@@ -32,7 +32,7 @@ pub struct Running {
 /// Plans and starts a query whose rows go somewhere else than to the client.
 pub async fn start(session: &Arc<Session>, plan: LogicalPlan, text: &str, parameters: Vec<ScalarValue>) -> Result<Running> {
     let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters)).map_err(from_datafusion)? };
-    let frame = session.frame(text);
+    let frame = session.frame(text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
     let schema = physical.schema();
     let stream = session.start(&frame, physical)?;
@@ -238,7 +238,7 @@ pub async fn copy_from(session: &Arc<Session>, copy: &Copy, location: &str, stat
     let named: Vec<String> = columns.iter().map(ident_text).collect();
     let positions = insert_columns(&relation, &named, &table)?;
     let call = source_call(copy, location, &relation, &positions)?;
-    let frame = session.frame(&statement.text);
+    let frame = session.frame(&statement.text)?;
     let provider = crate::source::tables::resolve(&call, &session.database.files, &frame.state).await?;
     let provider = provider.ok_or_else(|| Error::internal("no reader for COPY"))?;
     let scan = LogicalPlanBuilder::scan(table.clone(), datafusion::datasource::provider_as_source(provider), None);
@@ -251,7 +251,7 @@ pub async fn copy_from(session: &Arc<Session>, copy: &Copy, location: &str, stat
 }
 
 /// The reader of COPY FROM: its format from the option, else from the file's name, else PostgreSQL's text.
-fn source_call(copy: &Copy, location: &str, relation: &Relation, positions: &[usize]) -> Result<crate::source::tables::SourceCall> {
+fn source_call(copy: &Copy, location: &str, relation: &Relation, positions: &[usize]) -> Result<crate::source::options::SourceCall> {
     let option = |name: &str| copy.options.iter().find(|(n, _)| n == name).map(|(_, v)| v);
     let text = |value: &CopyOption| match value {
         CopyOption::Value(v) => v.clone(),
@@ -277,5 +277,5 @@ fn source_call(copy: &Copy, location: &str, relation: &Relation, positions: &[us
         }
         other => return Err(Error::unsupported(format!("COPY FROM does not read the format \"{other}\"")).hint("Formats are parquet, csv and json.")),
     };
-    Ok(crate::source::tables::SourceCall { name: name.into(), positional: vec![ScalarValue::Utf8(Some(location.to_owned()))], named })
+    Ok(crate::source::options::SourceCall { name: name.into(), positional: vec![ScalarValue::Utf8(Some(location.to_owned()))], named })
 }

@@ -7,7 +7,7 @@ use sqlparser::ast::{self, AlterTable, AlterTableOperation, ColumnOption, Commen
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{ColumnEntry, Relation, RelationKind};
+use crate::catalog::data::{ColumnEntry, RelationKind};
 use crate::catalog::relations::{DropKind, Dropped};
 use crate::catalog::store::NewTable;
 use crate::command::data::{start, target};
@@ -145,26 +145,25 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
         return done("CREATE EXTERNAL TABLE");
     }
     let columns = create.columns.iter().map(declared).collect::<Result<Vec<_>>>()?;
+    crate::source::tables::check_external(&create.format, &create.location, &create.options)?;
+    // The files are looked at now: a wrong path or format is told here, and their columns are kept for \d.
+    let frame = session.frame("CREATE EXTERNAL TABLE")?;
+    let (access, location) = (&session.database.files, create.location.as_str());
+    let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &frame.state);
+    let found = frame.stop.guard(made).await?.schema();
+    let columns = if columns.is_empty() { found.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect() } else { columns };
     let kind = RelationKind::External {
         format: create.format.clone(),
         location: create.location.clone(),
-        options: create.options.iter().cloned().collect(),
+        options: create.options.clone(),
         partitioned_by: create.partitioned_by.clone(),
     };
-    let mut relation = Relation { oid: 0, owner: session.shared.user.clone(), comment: None, columns, kind };
-    // The files are looked at now: a wrong path or format is told here, and their columns are kept for \d.
-    let frame = session.frame("CREATE EXTERNAL TABLE");
-    let provider = frame.stop.guard(crate::source::tables::external(&relation, &session.database.files, &frame.state)).await?;
-    if relation.columns.is_empty() {
-        let schema = provider.schema();
-        relation.columns = schema.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect();
-    }
     let owner = session.shared.user.clone();
     session.database.catalog.update(|data| {
         if taken && create.or_replace {
             data.drop_relation(DropKind::External, &schema, &name, false, false)?;
         }
-        data.create_relation(&schema, &name, &owner, relation.columns, relation.kind)
+        data.create_relation(&schema, &name, &owner, columns, kind)
     })?;
     done("CREATE EXTERNAL TABLE")
 }

@@ -282,7 +282,7 @@ pub async fn prepare(session: &Arc<Session>, name: &Ident, types: &[ast::DataTyp
     }
     let given: Vec<Option<SqlType>> = types.iter().map(|t| SqlType::parse(&t.to_string())).collect();
     let statement = Statement { kind: Arc::new(StatementKind::Sql(Box::new(inner.clone()))), text: Arc::clone(&outer.text) };
-    let prepared: Prepared = Box::pin(session.prepare(&statement, &given)).await?;
+    let prepared: Prepared = session.prepare_inner(statement, given).await?;
     session.inner.lock().prepared.insert(name, prepared);
     done("PREPARE")
 }
@@ -301,14 +301,14 @@ pub async fn execute(session: &Arc<Session>, name: &ObjectName, given: &[Expr]) 
     for (expr, ty) in given.iter().zip(wanted) {
         values.push(constant(session, expr, ty).await?);
     }
-    Box::pin(session.execute(&prepared, values)).await
+    session.execute_inner(prepared, values).await
 }
 
 /// The value of a constant expression.
 async fn constant(session: &Arc<Session>, expr: &Expr, ty: &SqlType) -> Result<ScalarValue> {
     let mut query = crate::bind::relation::empty_query()?;
     let mut select = crate::bind::relation::empty_select()?;
-    select.projection = vec![ast::SelectItem::UnnamedExpr(crate::cast_expression(expr.clone(), ty))];
+    select.projection = vec![ast::SelectItem::UnnamedExpr(crate::session::query::typed(expr.clone(), ty))];
     query.body = Box::new(ast::SetExpr::Select(Box::new(select)));
     let plan = session.plan_query(ast::Statement::Query(query), "", &[]).await?;
     let mut stream = session.run_plan(plan, "EXECUTE").await?;

@@ -15,7 +15,7 @@ use squilla_core::error::{Error, Kind, Result};
 #[derive(Clone, Debug)]
 pub struct RowError {
     /// Statement.
-    pub query_id: String,
+    pub query_id: i64,
     /// Function that failed.
     pub function: String,
     /// URI of the source, when the row has one.
@@ -77,7 +77,7 @@ impl OnError {
 /// The row errors of one statement.
 pub struct StatementErrors {
     /// Identifies the statement in `squilla.row_errors`.
-    pub query_id: String,
+    pub query_id: i64,
     log: Arc<RowErrorLog>,
     log_entries_max: usize,
     ratio_max: f64,
@@ -99,7 +99,7 @@ const REASONS_MAX: usize = 64;
 
 impl StatementErrors {
     /// Budgets from the settings.
-    pub fn new(query_id: String, log: Arc<RowErrorLog>, settings: &squilla_core::settings::Settings) -> Self {
+    pub fn new(query_id: i64, log: Arc<RowErrorLog>, settings: &squilla_core::settings::Settings) -> Self {
         Self {
             query_id,
             log,
@@ -134,7 +134,7 @@ impl StatementErrors {
             }
             self.log.push(
                 RowError {
-                    query_id: self.query_id.clone(),
+                    query_id: self.query_id,
                     function: function.to_owned(),
                     uri: uri.clone(),
                     sqlstate: error.sqlstate(),
@@ -156,7 +156,7 @@ impl StatementErrors {
         let setting = if over_ratio { "squilla.max_error_ratio" } else { "squilla.max_errors" };
         Err(Error::new(Kind::ErrorBudgetSpent, format!("{} of {} rows failed in {function}: the error budget is spent", entry.errors, entry.rows))
             .detail(format!("Most frequent: {}.", top.join("; ")))
-            .hint(format!("The budget is the setting {setting}. See squilla.row_errors where query_id = '{}'.", self.query_id)))
+            .hint(format!("The budget is the setting {setting}. See squilla.row_errors where query_id = {}.", self.query_id)))
     }
 
     /// The warning that closes a statement with failed rows.
@@ -173,6 +173,6 @@ impl StatementErrors {
             return None;
         }
         // 01000 is PostgreSQL's plain warning; the kind only carries the text here.
-        Some(Error::new(Kind::Internal, parts.join("; ")).hint(format!("See squilla.row_errors where query_id = '{}'.", self.query_id)))
+        Some(Error::new(Kind::Internal, parts.join("; ")).hint(format!("See squilla.row_errors where query_id = {}.", self.query_id)))
     }
 }

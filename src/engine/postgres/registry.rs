@@ -98,7 +98,8 @@ fn described(
         .take(16)
         .filter_map(|types| {
             let any = types.is_empty() && !matches!(signature, datafusion::logical_expr::TypeSignature::Nullary);
-            let result = returns(&types).map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
+            // Some functions of DataFusion index their argument types: they are not asked without any.
+            let result = (!any).then(|| returns(&types)).flatten().map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
             let arguments: Vec<u32> = if any { vec![2276] } else { types.iter().map(|t| SqlType::of_arrow(t).oid()).collect() };
             (!arguments.contains(&705)).then(|| internal(name, arguments, if result == SqlType::Unknown { 2283 } else { result.oid() }))
         })

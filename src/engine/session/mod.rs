@@ -6,7 +6,9 @@
 
 pub mod query;
 pub mod relations;
+pub mod state;
 pub mod stream;
+pub mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -99,7 +101,7 @@ pub struct Activity {
     /// Text of the current or last statement.
     pub query: String,
     /// Its query id.
-    pub query_id: String,
+    pub query_id: i64,
     /// active | idle | idle in transaction | idle in transaction (aborted)
     pub state: &'static str,
     /// When the statement started, microseconds since 1970.
@@ -152,11 +154,11 @@ impl SessionShared {
         self.activity.lock().clone()
     }
 
-    fn start(&self, text: &str, query_id: &str) -> (CancelFlag, CancellationToken) {
+    fn start(&self, text: &str, query_id: i64) -> (CancelFlag, CancellationToken) {
         let running = Running { flag: CancelFlag::default(), token: CancellationToken::new() };
         let mut activity = self.activity.lock();
         activity.query = text.chars().take(1024).collect();
-        activity.query_id = query_id.to_owned();
+        activity.query_id = query_id;
         activity.state = "active";
         activity.query_start_us = chrono::Utc::now().timestamp_micros();
         activity.running = Some(running.clone());
@@ -294,6 +296,7 @@ pub struct Session {
     /// Whether its role is a superuser.
     pub superuser: bool,
     pub(crate) inner: Mutex<Inner>,
+    pub(crate) state: std::sync::OnceLock<datafusion::execution::session_state::SessionState>,
 }
 
 /// The mutable part of a session.
@@ -322,7 +325,7 @@ impl Session {
             prepared: HashMap::new(),
             savepoints: Vec::new(),
         };
-        Self { database, shared, superuser, inner: Mutex::new(inner) }
+        Self { database, shared, superuser, inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
     }
 
     /// pg_backend_pid()

@@ -12,6 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement as DfStatement;
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Kind, Result};
@@ -29,6 +30,7 @@ use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
+use crate::session::view::SessionView;
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
 use crate::statement::{Statement, StatementKind};
 
@@ -56,6 +58,18 @@ impl Session {
         let session = Arc::clone(self);
         let prepared = prepared.clone();
         self.on_statement_thread(async move { session.execute_here(prepared, parameters).await }).await
+    }
+
+    /// [`Session::prepare`] from within a statement. Boxed: PREPARE calls what calls it.
+    pub fn prepare_inner(self: &Arc<Self>, statement: Statement, given: Vec<Option<SqlType>>) -> BoxFuture<'static, Result<Prepared>> {
+        let session = Arc::clone(self);
+        Box::pin(async move { session.prepare_here(&statement, &given).await })
+    }
+
+    /// [`Session::execute`] from within a statement. Boxed: EXECUTE calls what calls it.
+    pub fn execute_inner(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> BoxFuture<'static, Result<Execution>> {
+        let session = Arc::clone(self);
+        Box::pin(async move { session.execute_here(prepared, parameters).await })
     }
 
     /// Runs `work` on the statement threads (their stacks are deep); a panic there is XX000.
@@ -116,10 +130,10 @@ impl Session {
     }
 
     /// The frame of a new statement: its state, environment and cancellation.
-    pub fn frame(self: &Arc<Self>, text: &str) -> Frame {
+    pub fn frame(self: &Arc<Self>, text: &str) -> Result<Frame> {
         let settings = self.settings();
-        let query_id = uuid::Uuid::new_v4().simple().to_string();
-        let (flag, token) = self.shared.start(text, &query_id);
+        let query_id = rand::random::<i64>() & i64::MAX;
+        let (flag, token) = self.shared.start(text, query_id);
         let stop = Stop { flag: flag.clone(), token, deadline: Stop::deadline(settings.duration("statement_timeout")) };
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let shared_env = self.database.env();
@@ -142,11 +156,21 @@ impl Session {
             },
             pack_bytes: settings.int("squilla.pack_bytes").max(1) as usize,
         };
-        let mut config = self.database.base().config().clone().with_extension(Arc::new(statement_env));
+        let state = self.state()?;
+        let mut config = state.config().clone().with_extension(Arc::new(statement_env));
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        config.options_mut().execution.batch_size = settings.int("squilla.batch_rows").max(1) as usize;
-        let state = SessionStateBuilder::new_from_existing(self.database.base().clone()).with_config(config).build();
-        Frame { state: crate::register_session_functions(state, self), errors, stop }
+        config.options_mut().execution.batch_size = datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
+        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        Ok(Frame { state, errors, stop })
+    }
+
+    /// The session's state, made at first use.
+    fn state(self: &Arc<Self>) -> Result<SessionState> {
+        if let Some(state) = self.state.get() {
+            return Ok(state.clone());
+        }
+        let made = crate::session::state::of_session(self)?;
+        Ok(self.state.get_or_init(|| made).clone())
     }
 
     /// The search path: schemas that exist, `"$user"` resolved.
@@ -171,22 +195,22 @@ impl Session {
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
-        crate::rewrite(&mut statement)?;
+        crate::postgres::rewrite::rewrite(&mut statement)?;
         crate::bind::calls::bind(&mut statement, &context)?;
-        let state = self.frame_state(&settings);
+        let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
-        let relations = StatementRelations { data: Arc::clone(&data), store: Arc::clone(&self.database.store), search_path, made, other: crate::system_relations(self) };
+        let relations = StatementRelations { data: Arc::clone(&data), store: Arc::clone(&self.database.store), search_path, made, other: Arc::new(SessionView(Arc::downgrade(self))) };
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
         plan.map_err(|e| from_datafusion_in(e, text))
     }
 
-    fn frame_state(self: &Arc<Self>, settings: &Settings) -> SessionState {
-        let mut config = self.database.base().config().clone();
+    fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
+        let state = self.state()?;
+        let mut config = state.config().clone();
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        let state = SessionStateBuilder::new_from_existing(self.database.base().clone()).with_config(config).build();
-        crate::register_session_functions(state, self)
+        Ok(SessionStateBuilder::new_from_existing(state).with_config(config).build())
     }
 
     async fn resolve_sources(&self, sources: &[BoundSource], state: &SessionState) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
@@ -209,8 +233,9 @@ impl Session {
     ) -> Result<()> {
         for name in relation_names(statement) {
             let Some((schema, table, relation)) = lookup.find(&name) else { continue };
-            if matches!(relation.kind, RelationKind::External { .. }) {
-                let provider = crate::source::tables::external(relation, &self.database.files, state).await?;
+            if let RelationKind::External { format, location, options, partitioned_by } = &relation.kind {
+                let external = crate::source::tables::external(&relation.columns, format, location, options, partitioned_by, &self.database.files, state);
+                let provider = external.await?;
                 made.insert(format!("{schema}.{table}"), provider);
             }
         }
@@ -235,7 +260,7 @@ impl Session {
 
     /// Executes a query's plan.
     pub async fn run_plan(self: &Arc<Self>, plan: LogicalPlan, text: &str) -> Result<RowStream> {
-        let frame = self.frame(text);
+        let frame = self.frame(text)?;
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
     }
@@ -325,7 +350,7 @@ fn declare_parameters(statement: &mut ast::Statement, given: &[Option<SqlType>])
             let number = name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
             let declared = number.checked_sub(1).and_then(|i| self.0.get(i)).and_then(Option::as_ref);
             if let Some(ty) = declared.filter(|t| !matches!(t, SqlType::Unknown)) {
-                *expr = crate::cast_expression(expr.clone(), ty);
+                *expr = typed(expr.clone(), ty);
             }
             ControlFlow::Continue(())
         }
@@ -333,6 +358,14 @@ fn declare_parameters(statement: &mut ast::Statement, given: &[Option<SqlType>])
     if !given.is_empty() {
         let _ = statement.visit(&mut Declare(given));
     }
+}
+
+/// `expr` as a value of this type.
+pub fn typed(expr: ast::Expr, ty: &SqlType) -> ast::Expr {
+    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    let parsed = sqlparser::parser::Parser::new(&dialect).try_with_sql(&ty.name()).and_then(|mut p| p.parse_data_type());
+    let data_type = parsed.unwrap_or(ast::DataType::Text);
+    ast::Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
 }
 
 /// Types of `$1`...: what the client declared, else what the plan needs, else text.

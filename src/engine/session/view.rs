@@ -190,6 +190,6 @@ fn activity(session: &Arc<SessionShared>) -> ActivityRow {
         state_change: started,
         state: now.state.to_owned(),
         query: now.query.clone(),
-        query_id: None,
+        query_id: (now.query_id != 0).then_some(now.query_id),
     }
 }
