@@ -277,6 +277,7 @@ async fn relations_join_and_functions_answer() {
         ),
         ("SELECT 1000000 * 1000000, 2147483647 + 1", &["1000000000000|2147483648"]),
         ("SELECT CASE WHEN true THEN 1 ELSE 2 END, x FROM (SELECT 1 AS x UNION ALL SELECT 2) t GROUP BY 1, 2 ORDER BY 2 LIMIT 1", &["1|1"]),
+        ("SELECT encode('\\x0102'::bytea, 'hex'), encode('\\x0102'::bytea, 'base64'), decode('ff', 'hex')", &["0102|AQI=|ff"]),
         ("SELECT indrelid FROM pg_index", &[]),
         (
             "SELECT relname, (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > c.relnatts - 2) FROM pg_class c WHERE c.relnamespace = 2200 ORDER BY 1",

@@ -12,6 +12,7 @@ pub mod catalog_functions;
 #[cfg(test)]
 mod catalog_tests;
 pub mod column_names;
+pub mod encoding;
 pub mod expression_planner;
 pub mod function;
 pub mod input;

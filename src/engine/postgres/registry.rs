@@ -20,7 +20,7 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, cast, special_functions, subquery_rule};
+use crate::postgres::{aggregate, cast, encoding, special_functions, subquery_rule};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -30,6 +30,7 @@ static LISTS: &[&[Function]] = &[VISIBILITY, DEFINITIONS, COMMENTS, REG, PRIVILE
 pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     let mut all: Vec<ScalarUDF> = LISTS.iter().copied().flat_map(|list| function::udfs(list, source)).collect();
     all.extend(special_functions::udfs());
+    all.extend(encoding::udfs());
     all.push(cast::cast_udf());
     all.push(cast::text_udf());
     all

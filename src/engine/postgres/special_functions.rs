@@ -220,6 +220,8 @@ pub const SIGNATURES: &[(&str, &[u32], u32, &str)] = &[
     ("gen_random_uuid", &[], 2950, "a random UUID, version 4"),
     ("array_upper", &[2277, 23], 23, "the last subscript of an array"),
     ("array_lower", &[2277, 23], 23, "the first subscript of an array"),
+    ("encode", &[17, 25], 25, "bytes as text: hex, base64, escape"),
+    ("decode", &[25, 25], 17, "bytes from text: hex, base64, escape"),
     ("timezone", &[25, 1184], 1114, "what clocks show in a time zone"),
     ("timezone", &[25, 1114], 1184, "the instant at which clocks in a time zone show a time"),
 ];
