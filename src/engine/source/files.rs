@@ -510,3 +510,7 @@ fn redact(location: &Location, text: &str) -> String {
         _ => text.to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;
