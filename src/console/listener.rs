@@ -36,14 +36,11 @@ pub async fn start(address: &str, database: Arc<Database>) -> Result<Console> {
     if !parsed.ip().is_loopback() {
         return Err(Error::new(Kind::InvalidAuthorization, "the HTTP pages are served on loopback only").hint("Use 127.0.0.1:PORT."));
     }
-    let listener = tokio::net::TcpListener::bind(parsed).await.map_err(|e| {
-        Error::io(format!("could not listen on {address}"), e).hint("Choose another address with --http-listen, or off.")
-    })?;
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(database);
+    let listener = tokio::net::TcpListener::bind(parsed)
+        .await
+        .map_err(|e| Error::io(format!("could not listen on {address}"), e).hint("Choose another address with --http-listen, or off."))?;
+    let router =
+        Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(ready)).route("/metrics", get(metrics)).with_state(database);
     tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     let task = tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {

@@ -9,8 +9,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Float32Array, Float32Builder, Float64Array, GenericBinaryArray, Int32Array, Int32Builder, Int64Array,
-    LargeBinaryArray, LargeBinaryBuilder, LargeListArray, ListArray, ListBuilder, StringBuilder, StringViewArray, StructArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Float32Array, Float32Builder, Float64Array, GenericBinaryArray, Int32Array,
+    Int32Builder, Int64Array, LargeBinaryArray, LargeBinaryBuilder, LargeListArray, ListArray, ListBuilder, StringBuilder, StringViewArray,
+    StructArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
@@ -324,7 +325,9 @@ impl Output for Vec<i32> {
 
 impl Output for Vec<i64> {
     fn build(rows: Vec<Option<Self>>) -> Result<ArrayRef> {
-        Ok(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(rows.into_iter().map(|r| r.map(|v| v.into_iter().map(Some).collect::<Vec<_>>())))))
+        Ok(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(
+            rows.into_iter().map(|r| r.map(|v| v.into_iter().map(Some).collect::<Vec<_>>())),
+        )))
     }
 }
 
@@ -383,7 +386,9 @@ impl Output for BoundingBox {
 impl Output for FileRef {
     fn build(rows: Vec<Option<Self>>) -> Result<ArrayRef> {
         let nulls: NullBuffer = rows.iter().map(Option::is_some).collect();
-        let string = |get: fn(&FileRef) -> Option<&String>| -> ArrayRef { Arc::new(arrow::array::StringArray::from_iter(rows.iter().map(|r| r.as_ref().and_then(get)))) };
+        let string = |get: fn(&FileRef) -> Option<&String>| -> ArrayRef {
+            Arc::new(arrow::array::StringArray::from_iter(rows.iter().map(|r| r.as_ref().and_then(get))))
+        };
         let size: ArrayRef = Arc::new(Int64Array::from_iter(rows.iter().map(|r| r.as_ref().and_then(|f| f.size))));
         let modified: ArrayRef = Arc::new(
             arrow::array::TimestampMicrosecondArray::from_iter(rows.iter().map(|r| r.as_ref().and_then(|f| f.last_modified_us))).with_timezone("UTC"),

@@ -244,6 +244,14 @@ SELECT 1
         .unwrap();
         assert!(d.is_set_returning());
         assert!(d.signatures[0].arguments[1].variadic);
-        assert_eq!(d.signatures[0].returns, Returns::Table(vec![("a".into(), SqlType::Int8), ("b".into(), SqlType::Text), ("box".into(), SqlType::Box2d), ("score".into(), SqlType::Float4)]));
+        assert_eq!(
+            d.signatures[0].returns,
+            Returns::Table(vec![
+                ("a".into(), SqlType::Int8),
+                ("b".into(), SqlType::Text),
+                ("box".into(), SqlType::Box2d),
+                ("score".into(), SqlType::Float4)
+            ])
+        );
     }
 }

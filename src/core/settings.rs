@@ -254,29 +254,37 @@ impl Setting {
     pub fn check(&self, input: &str) -> Result<String> {
         let refuse = || Error::invalid_argument(format!("invalid value for parameter \"{}\": \"{input}\"", self.name));
         match self.kind {
-            Bool => parse_bool(input).map(|b| if b { "on" } else { "off" }.to_owned()).ok_or_else(|| {
-                Error::invalid_argument(format!("parameter \"{}\" requires a Boolean value", self.name))
-            }),
+            Bool => parse_bool(input)
+                .map(|b| if b { "on" } else { "off" }.to_owned())
+                .ok_or_else(|| Error::invalid_argument(format!("parameter \"{}\" requires a Boolean value", self.name))),
             SettingKind::Int { min, max, unit } => {
                 let value = parse_int(input, unit).ok_or_else(refuse)?;
                 if value < min || value > max {
-                    return Err(Error::invalid_argument(format!("{value} is outside the valid range for parameter \"{}\" ({min} .. {max})", self.name)));
+                    return Err(Error::invalid_argument(format!(
+                        "{value} is outside the valid range for parameter \"{}\" ({min} .. {max})",
+                        self.name
+                    )));
                 }
                 Ok(value.to_string())
             }
             Real { min, max } => {
                 let value: f64 = input.trim().parse().map_err(|_| refuse())?;
                 if !(min..=max).contains(&value) {
-                    return Err(Error::invalid_argument(format!("{value} is outside the valid range for parameter \"{}\" ({min} .. {max})", self.name)));
+                    return Err(Error::invalid_argument(format!(
+                        "{value} is outside the valid range for parameter \"{}\" ({min} .. {max})",
+                        self.name
+                    )));
                 }
                 Ok(value.to_string())
             }
             Enum(words) => match words.iter().find(|w| w.eq_ignore_ascii_case(input.trim())) {
                 Some(word) => Ok((*word).to_owned()),
                 // PostgreSQL takes every spelling of a truth value for an enum that has on and off.
-                None => parse_bool(input).map(|b| if b { "on" } else { "off" }).filter(|w| words.contains(w)).map(str::to_owned).ok_or_else(|| {
-                    refuse().hint(format!("Available values: {}.", words.join(", ")))
-                }),
+                None => parse_bool(input)
+                    .map(|b| if b { "on" } else { "off" })
+                    .filter(|w| words.contains(w))
+                    .map(str::to_owned)
+                    .ok_or_else(|| refuse().hint(format!("Available values: {}.", words.join(", ")))),
             },
             Text => self.check_text(input).ok_or_else(refuse),
         }
@@ -337,7 +345,9 @@ fn parse_int(input: &str, unit: Unit) -> Option<i64> {
         (Unit::Kb, s) => bytes_of(s)? / 1024.0,
         (Unit::None, _) => return None,
     };
-    if factor == 1.0 && let Ok(exact) = number.parse::<i64>() {
+    if factor == 1.0
+        && let Ok(exact) = number.parse::<i64>()
+    {
         return Some(exact);
     }
     let value = number.parse::<f64>().ok()? * factor;

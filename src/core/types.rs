@@ -349,7 +349,9 @@ impl SqlType {
             SqlType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some(utc)),
             SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             SqlType::Vector => DataType::List(Arc::new(Field::new("item", DataType::Float32, true))),
-            SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d => self.struct_fields().map_or(DataType::Null, DataType::Struct),
+            SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d => {
+                self.struct_fields().map_or(DataType::Null, DataType::Struct)
+            }
             SqlType::Array(element) => DataType::List(Arc::new(element.field("item"))),
             SqlType::Record(fields) => DataType::Struct(fields.iter().map(|(name, ty)| ty.field(name)).collect()),
             SqlType::Void | SqlType::Unknown => DataType::Null,
@@ -382,12 +384,9 @@ impl SqlType {
                 f("data", DataType::List(Arc::new(f("item", DataType::Float32)))),
                 f("shape", DataType::List(Arc::new(f("item", DataType::Int32)))),
             ]),
-            SqlType::Box2d => Fields::from(vec![
-                f("x1", DataType::Float32),
-                f("y1", DataType::Float32),
-                f("x2", DataType::Float32),
-                f("y2", DataType::Float32),
-            ]),
+            SqlType::Box2d => {
+                Fields::from(vec![f("x1", DataType::Float32), f("y1", DataType::Float32), f("x2", DataType::Float32), f("y2", DataType::Float32)])
+            }
             _ => return None,
         })
     }
@@ -451,7 +450,11 @@ impl SqlType {
             DataType::Timestamp(_, None) => SqlType::Timestamp,
             DataType::Timestamp(_, Some(_)) => SqlType::Timestamptz,
             DataType::Interval(_) | DataType::Duration(_) => SqlType::Interval,
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) | DataType::LargeListView(item) => {
+            DataType::List(item)
+            | DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => {
                 match SqlType::of_field(item) {
                     SqlType::Array(inner) => SqlType::Array(inner), // PostgreSQL has one type for all numbers of dimensions
                     element => SqlType::Array(Box::new(element)),
@@ -493,8 +496,35 @@ mod tests {
     #[test]
     fn a_field_leads_back_to_its_type() {
         for name in [
-            "boolean", "smallint", "integer", "bigint", "real", "double precision", "text", "bytea", "date", "time", "timestamp", "timestamptz", "interval",
-            "uuid", "json", "jsonb", "bit", "file", "image", "audio", "tensor", "vector", "box2d", "text[]", "real[]", "box2d[]", "regclass", "name", "oid",
+            "boolean",
+            "smallint",
+            "integer",
+            "bigint",
+            "real",
+            "double precision",
+            "text",
+            "bytea",
+            "date",
+            "time",
+            "timestamp",
+            "timestamptz",
+            "interval",
+            "uuid",
+            "json",
+            "jsonb",
+            "bit",
+            "file",
+            "image",
+            "audio",
+            "tensor",
+            "vector",
+            "box2d",
+            "text[]",
+            "real[]",
+            "box2d[]",
+            "regclass",
+            "name",
+            "oid",
         ] {
             let ty = SqlType::parse(name);
             assert!(ty.is_some(), "{name}");

@@ -18,8 +18,8 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{CancelFlag, Env, Files, SqlFunction};
 use squilla_core::settings::{Settings, Source};
 use squilla_infer::models::Models;
-pub use squilla_infer::stats::ModelStats;
 use squilla_infer::registry::RegisteredModel;
+pub use squilla_infer::stats::ModelStats;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
@@ -260,7 +260,8 @@ fn runtime_env(settings: &Settings, data_dir: Option<&PathBuf>) -> Result<Arc<Ru
     };
     let consumers = std::num::NonZeroUsize::new(5).ok_or_else(|| Error::internal("zero"))?;
     let pool = TrackConsumersPool::new(FairSpillPool::new(limit as usize), consumers);
-    let directories: Vec<PathBuf> = settings.get("squilla.spill_dirs").split(',').map(str::trim).filter(|d| !d.is_empty()).map(PathBuf::from).collect();
+    let directories: Vec<PathBuf> =
+        settings.get("squilla.spill_dirs").split(',').map(str::trim).filter(|d| !d.is_empty()).map(PathBuf::from).collect();
     let mode = match (directories.is_empty(), data_dir) {
         (false, _) => DiskManagerMode::Directories(directories),
         (true, Some(data_dir)) => {

@@ -154,8 +154,9 @@ pub fn from_object_store(error: object_store::Error) -> Error {
 pub fn from_parser(error: ParserError) -> Error {
     match error {
         ParserError::TokenizerError(m) | ParserError::ParserError(m) => Error::new(Kind::Syntax, lower(&m)),
-        ParserError::RecursionLimitExceeded => Error::new(Kind::TooComplex, "statement is nested too deep")
-            .hint("The limit is the setting squilla.max_statement_depth."),
+        ParserError::RecursionLimitExceeded => {
+            Error::new(Kind::TooComplex, "statement is nested too deep").hint("The limit is the setting squilla.max_statement_depth.")
+        }
     }
 }
 
@@ -164,7 +165,10 @@ fn from_schema(error: SchemaError) -> Error {
         SchemaError::FieldNotFound { field, valid_fields } => {
             let shown = field.relation.as_ref().map_or_else(|| format!("\"{}\"", field.name), |r| format!("{r}.{}", field.name));
             let near = squilla_core::error::did_you_mean(&field.name, valid_fields.iter().map(|c| c.name.as_str()));
-            let known_relation = field.relation.as_ref().is_none_or(|r| valid_fields.iter().any(|c| c.relation.as_ref().is_some_and(|v| v.resolved_eq(r) || v.table() == r.table())));
+            let known_relation = field
+                .relation
+                .as_ref()
+                .is_none_or(|r| valid_fields.iter().any(|c| c.relation.as_ref().is_some_and(|v| v.resolved_eq(r) || v.table() == r.table())));
             if !known_relation && let Some(relation) = &field.relation {
                 return Error::new(Kind::UndefinedTable, format!("missing FROM-clause entry for table \"{}\"", relation.table()));
             }
@@ -185,7 +189,17 @@ fn from_schema(error: SchemaError) -> Error {
 /// Takes DataFusion's own heads ("Error during planning: ", ...) and backtraces off a message.
 fn strip(message: &str) -> String {
     let mut text = message.split("\n\nbacktrace:").next().unwrap_or(message);
-    for head in ["Error during planning: ", "Execution error: ", "Arrow error: ", "Invalid argument error: ", "External error: ", "Optimizer rule ", "type_coercion\ncaused by\n", "Schema error: ", "Compute error: "] {
+    for head in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Invalid argument error: ",
+        "External error: ",
+        "Optimizer rule ",
+        "type_coercion\ncaused by\n",
+        "Schema error: ",
+        "Compute error: ",
+    ] {
         text = text.strip_prefix(head).unwrap_or(text);
     }
     text.to_owned()
@@ -228,7 +242,13 @@ fn classify(message: &str) -> Error {
         Kind::UndefinedFunction
     } else if has("must be in the GROUP BY") || has("must appear in the GROUP BY") || has("GROUP BY") && has("could not be resolved") {
         Kind::Grouping
-    } else if has("Cannot coerce") || has("Cannot infer common") || has("type mismatch") || has("Cannot automatically convert") || has("Incompatible") || has("UNION query") {
+    } else if has("Cannot coerce")
+        || has("Cannot infer common")
+        || has("type mismatch")
+        || has("Cannot automatically convert")
+        || has("Incompatible")
+        || has("UNION query")
+    {
         Kind::DatatypeMismatch
     } else if has("Memory pool") || has("Resources exhausted") {
         Kind::OutOfMemory

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::common::ScalarValue;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
-use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use sqlparser::ast;
@@ -87,7 +87,9 @@ fn round(value: f64) -> f64 {
 
 /// Estimated rows and width in bytes.
 fn estimate(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
-    let statistics = datafusion::physical_plan::statistics::StatisticsContext::new().compute(plan.as_ref(), &datafusion::physical_plan::statistics::StatisticsArgs::new()).ok();
+    let statistics = datafusion::physical_plan::statistics::StatisticsContext::new()
+        .compute(plan.as_ref(), &datafusion::physical_plan::statistics::StatisticsArgs::new())
+        .ok();
     let rows = statistics.as_ref().and_then(|s| s.num_rows.get_value().copied()).unwrap_or(1000);
     let width = plan.schema().fields().iter().map(|f| f.data_type().primitive_width().unwrap_or(32)).sum();
     (rows.max(1), width)
@@ -107,7 +109,10 @@ fn counters(metrics: &MetricsSet) -> Vec<(String, String)> {
         .iter()
         .filter_map(|m| {
             let name = m.value().name();
-            let shown = matches!(name, "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics");
+            let shown = matches!(
+                name,
+                "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics"
+            );
             let value = m.value();
             (shown && (value.as_usize() > 0 || name == "errors")).then(|| {
                 let text = match value {

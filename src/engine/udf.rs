@@ -13,9 +13,7 @@ use std::sync::Arc;
 use arrow::array::{Array, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use squilla_core::columns::Arg;
 use squilla_core::declaration::{self, Declaration, Returns};
 use squilla_core::error::{Error, Kind, Result};
@@ -90,7 +88,9 @@ fn coerce(declared: &SqlType, actual: &DataType) -> Option<DataType> {
         SqlType::Timestamptz | SqlType::Timestamp | SqlType::Date | SqlType::Time => (text || actual.is_temporal()).then(|| declared.arrow()),
         SqlType::Vector => match actual {
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) if item.data_type() == &DataType::Float32 => same(),
-            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) if item.data_type().is_numeric() => Some(declared.arrow()),
+            DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) if item.data_type().is_numeric() => {
+                Some(declared.arrow())
+            }
             _ => None,
         },
         SqlType::Array(element) => match actual {
@@ -101,7 +101,9 @@ fn coerce(declared: &SqlType, actual: &DataType) -> Option<DataType> {
             _ => None,
         },
         SqlType::File => (text || SqlType::of_arrow(actual) == SqlType::File).then(same)?,
-        SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => (SqlType::of_arrow(actual) == *declared).then(same)?,
+        SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => {
+            (SqlType::of_arrow(actual) == *declared).then(same)?
+        }
         SqlType::Uuid => matches!(actual, DataType::FixedSizeBinary(16)).then(same)?,
         other => (other.arrow() == *actual).then(same)?,
     }
@@ -180,9 +182,13 @@ impl Marker {
 
     fn no_match(&self, actual: &[DataType]) -> DataFusionError {
         let names: Vec<String> = actual.iter().map(|t| SqlType::of_arrow(t).name()).collect();
-        let forms: Vec<String> = self.entry.declaration.signatures.iter().map(|s| {
-            s.arguments.iter().map(|a| format!("{} {}", a.name, a.ty.name())).collect::<Vec<_>>().join(", ")
-        }).collect();
+        let forms: Vec<String> = self
+            .entry
+            .declaration
+            .signatures
+            .iter()
+            .map(|s| s.arguments.iter().map(|a| format!("{} {}", a.name, a.ty.name())).collect::<Vec<_>>().join(", "))
+            .collect();
         to_datafusion(
             Error::new(Kind::UndefinedFunction, format!("function {}({}) does not exist", self.entry.declaration.name, names.join(", ")))
                 .hint(format!("{} takes ({}). You might need to add explicit type casts.", self.entry.declaration.name, forms.join(") or ("))),

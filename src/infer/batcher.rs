@@ -200,8 +200,7 @@ fn thread<I, O, W: Worker<Item = I, Out = O>>(
     load: &(dyn Fn() -> Result<W> + Send + Sync),
     ready: oneshot::Sender<Result<()>>,
 ) {
-    let loaded = std::panic::catch_unwind(AssertUnwindSafe(load))
-        .unwrap_or_else(|_| Err(Error::internal("loading a model panicked")));
+    let loaded = std::panic::catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|_| Err(Error::internal("loading a model panicked")));
     let mut worker = match loaded {
         Ok(worker) => worker,
         Err(error) => {
@@ -268,12 +267,7 @@ fn take_pack<I, O>(jobs: &mut VecDeque<Job<I, O>>, limits: PackLimits) -> Vec<Jo
     pack
 }
 
-fn run_pack<I, O, W: Worker<Item = I, Out = O>>(
-    shared: &Shared<I, O>,
-    worker: &mut W,
-    pack: Vec<Job<I, O>>,
-    limits: PackLimits,
-) {
+fn run_pack<I, O, W: Worker<Item = I, Out = O>>(shared: &Shared<I, O>, worker: &mut W, pack: Vec<Job<I, O>>, limits: PackLimits) {
     let start = Instant::now();
     let waited = pack.iter().map(|job| start.saturating_duration_since(job.queued)).sum();
     let items: Vec<&I> = pack.iter().map(|job| &job.item).collect();
@@ -289,17 +283,14 @@ fn run_pack<I, O, W: Worker<Item = I, Out = O>>(
 
 /// One result per item: a pack that fails is halved until the bad item stands alone.
 fn run_halving<I, O, W: Worker<Item = I, Out = O>>(worker: &mut W, items: &[&I]) -> Vec<Result<O>> {
-    let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run(items)))
-        .unwrap_or_else(|_| Err(Error::internal("a model call panicked")));
+    let result = std::panic::catch_unwind(AssertUnwindSafe(|| worker.run(items))).unwrap_or_else(|_| Err(Error::internal("a model call panicked")));
     match result {
         Ok(outs) if outs.len() == items.len() => outs.into_iter().map(Ok).collect(),
         Ok(outs) => {
             let message = format!("a model gave {} results for {} items", outs.len(), items.len());
             items.iter().map(|_| Err(Error::internal(message.clone()))).collect()
         }
-        Err(error) if items.len() < 2 || error.kind == Kind::DeviceLost => {
-            items.iter().map(|_| Err(error.clone())).collect()
-        }
+        Err(error) if items.len() < 2 || error.kind == Kind::DeviceLost => items.iter().map(|_| Err(error.clone())).collect(),
         Err(_) => {
             let (left, right) = items.split_at(items.len() / 2);
             let mut results = run_halving(worker, left);
@@ -392,17 +383,8 @@ mod tests {
 
     #[test]
     fn packs_join_near_lengths_and_always_take_the_oldest() {
-        let call = Arc::new(Call {
-            gone: AtomicBool::new(false),
-            state: Mutex::new(CallState::<()> { results: vec![], left: 0, done: None }),
-        });
-        let job = |length: u32, key: u64| Job {
-            item: length,
-            size: Size { key, length },
-            queued: Instant::now(),
-            place: 0,
-            call: Arc::clone(&call),
-        };
+        let call = Arc::new(Call { gone: AtomicBool::new(false), state: Mutex::new(CallState::<()> { results: vec![], left: 0, done: None }) });
+        let job = |length: u32, key: u64| Job { item: length, size: Size { key, length }, queued: Instant::now(), place: 0, call: Arc::clone(&call) };
         let mut jobs: VecDeque<_> = [100, 500, 90, 110, 10].map(|n| job(n, 0)).into();
         jobs.insert(1, job(100, 1));
         let lengths = |p: Vec<Job<u32, ()>>| p.iter().map(|j| j.item).collect::<Vec<_>>();

@@ -82,9 +82,7 @@ pub fn grid(output: &Tensor, labels: &[String], frame: &Frame, options: &DetectO
         rows == 4 + labels.len() || (columns != 4 + labels.len() && columns != 5 + labels.len() && columns != 6 && rows < columns)
     };
     let (features, anchors) = if features_first { (rows, columns) } else { (columns, rows) };
-    let at = |anchor: usize, feature: usize| {
-        output.data[if features_first { feature * columns + anchor } else { anchor * columns + feature }]
-    };
+    let at = |anchor: usize, feature: usize| output.data[if features_first { feature * columns + anchor } else { anchor * columns + feature }];
     let wanted = wanted(labels, options);
     let end_to_end = !features_first && features == 6 && labels.len() != 2 && labels.len() != 1;
     let objectness = !end_to_end && !labels.is_empty() && features == 5 + labels.len();
@@ -113,9 +111,7 @@ pub fn grid(output: &Tensor, labels: &[String], frame: &Frame, options: &DetectO
     }
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     let kept = if end_to_end { found.into_iter().take(options.max_detections).collect() } else { nms(found, options) };
-    let place = |value: f32, scale: f64, offset: f64, limit: u32| {
-        ((f64::from(value) - offset) / scale).clamp(0.0, f64::from(limit)) as f32
-    };
+    let place = |value: f32, scale: f64, offset: f64, limit: u32| ((f64::from(value) - offset) / scale).clamp(0.0, f64::from(limit)) as f32;
     let p = frame.placement;
     let back = |b: BoundingBox| BoundingBox {
         x1: place(b.x1, p.scale_x, p.offset_x, frame.width),
@@ -128,14 +124,7 @@ pub fn grid(output: &Tensor, labels: &[String], frame: &Frame, options: &DetectO
 
 /// Set detectors: `logits` (Q, C or C + 1) and `pred_boxes` (Q, 4) with centre boxes relative to the image. `sigmoid`
 /// says that classes are scored one by one; otherwise the last class means "nothing".
-pub fn set(
-    logits: &Tensor,
-    boxes: &Tensor,
-    sigmoid: bool,
-    labels: &[String],
-    frame: &Frame,
-    options: &DetectOptions,
-) -> Result<Vec<Detection>> {
+pub fn set(logits: &Tensor, boxes: &Tensor, sigmoid: bool, labels: &[String], frame: &Frame, options: &DetectOptions) -> Result<Vec<Detection>> {
     let ([queries, classes], [count, 4]) = (&logits.shape[..], &boxes.shape[..]) else { return Err(wrong(logits)) };
     if queries != count || *classes < 1 || (!sigmoid && *classes < 2) {
         return Err(wrong(logits));
@@ -159,7 +148,11 @@ pub fn set(
             all
         };
         let mut best = (0, f32::NEG_INFINITY);
-        probabilities.iter().enumerate().for_each(|(class, p)| if *p > best.1 { best = (class, *p) });
+        probabilities.iter().enumerate().for_each(|(class, p)| {
+            if *p > best.1 {
+                best = (class, *p)
+            }
+        });
         if best.1 > options.min_score && wanted(best.0) {
             found.push(Candidate { class: best.0, score: best.1, bbox });
         }

@@ -34,11 +34,8 @@ impl Wish {
             ("auto" | "", None) => Ok(Wish::Auto),
             ("cpu", None) => Ok(Wish::Exactly(Device::Cpu)),
             ("cuda" | "gpu", None) => Ok(Wish::Exactly(Device::Cuda(0))),
-            ("cuda" | "gpu", Some(i)) if i.parse::<u8>().is_ok() => {
-                Ok(Wish::Exactly(Device::Cuda(i.parse::<u8>().map(i32::from).unwrap_or(0))))
-            }
-            _ => Err(Error::invalid_argument(format!("unknown device \"{text}\""))
-                .hint("Devices are 'auto', 'cpu' and 'cuda:N'.")),
+            ("cuda" | "gpu", Some(i)) if i.parse::<u8>().is_ok() => Ok(Wish::Exactly(Device::Cuda(i.parse::<u8>().map(i32::from).unwrap_or(0)))),
+            _ => Err(Error::invalid_argument(format!("unknown device \"{text}\"")).hint("Devices are 'auto', 'cpu' and 'cuda:N'.")),
         }
     }
 }

@@ -161,10 +161,7 @@ fn wanted(names: &[String], file: Option<&str>) -> Vec<String> {
     let inside = |n: &&String| Path::new(n.as_str()).components().all(|c| matches!(c, Component::Normal(_)));
     let names: Vec<&String> = names.iter().filter(inside).collect();
     let has = |name: &str| names.iter().any(|n| n.as_str() == name);
-    let pairs = [
-        ["onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"],
-        ["onnx/text_model.onnx", "onnx/vision_model.onnx"],
-    ];
+    let pairs = [["onnx/encoder_model.onnx", "onnx/decoder_model_merged.onnx"], ["onnx/text_model.onnx", "onnx/vision_model.onnx"]];
     let graphs: Vec<String> = if let Some(file) = file.filter(|f| has(f)) {
         vec![file.to_owned()]
     } else if let Some(pair) = pairs.iter().find(|pair| pair.iter().all(|n| has(n))) {
@@ -195,8 +192,18 @@ mod tests {
 
     #[test]
     fn only_needed_files_are_downloaded() {
-        let names: Vec<String> = ["config.json", "1_Pooling/config.json", "model.safetensors", "onnx/model.onnx", "onnx/model.onnx_data",
-            "onnx/model_O2.onnx", "openvino/openvino_model.json", "README.md"].map(String::from).into();
+        let names: Vec<String> = [
+            "config.json",
+            "1_Pooling/config.json",
+            "model.safetensors",
+            "onnx/model.onnx",
+            "onnx/model.onnx_data",
+            "onnx/model_O2.onnx",
+            "openvino/openvino_model.json",
+            "README.md",
+        ]
+        .map(String::from)
+        .into();
         let got = wanted(&names, None);
         assert_eq!(got, ["config.json", "1_Pooling/config.json", "onnx/model.onnx_data", "onnx/model.onnx"]);
         assert!(wanted(&names, Some("onnx/model_O2.onnx")).contains(&"onnx/model_O2.onnx".to_string()));

@@ -139,13 +139,7 @@ pub struct Engines {
 impl Engines {
     /// No model loaded yet.
     pub fn new(options: EngineOptions) -> Self {
-        Self {
-            options,
-            slots: Mutex::default(),
-            known: Mutex::default(),
-            tokenizers: Mutex::default(),
-            clock: AtomicU64::new(1),
-        }
+        Self { options, slots: Mutex::default(), known: Mutex::default(), tokenizers: Mutex::default(), clock: AtomicU64::new(1) }
     }
 
     /// The tokenizer of a model; loads no graph.

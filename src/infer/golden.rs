@@ -38,12 +38,8 @@ fn service_with(cpu_threads: usize) -> Models {
     let home = std::env::var_os("HF_HOME").map_or_else(|| cache().join("hf"), PathBuf::from);
     let named = std::env::var_os("SQUILLA_ONNXRUNTIME_LIBRARY").map(PathBuf::from);
     let candidates = runtime::candidates(named.as_deref(), &cache());
-    let engines = EngineOptions {
-        runtime: RuntimeOptions { library: None, candidates },
-        device: "cpu".into(),
-        cpu_threads,
-        ..EngineOptions::default()
-    };
+    let engines =
+        EngineOptions { runtime: RuntimeOptions { library: None, candidates }, device: "cpu".into(), cpu_threads, ..EngineOptions::default() };
     let models = Models::new(HubOptions { home, offline: true, ..HubOptions::default() }, engines);
     for name in ["resnet-shapes", "yolo-shapes", "yolos-random", "clip-random", "whisper-commands"] {
         let source = root().join("models/tiny").join(name).display().to_string();
@@ -408,9 +404,7 @@ fn engines_are_loaded_once_and_evicted_by_bytes() {
 #[test]
 #[ignore = "a measurement"]
 fn throughput() {
-    let words: Vec<String> = (0..256)
-        .map(|i| (0..(20 + i * 37 % 180)).map(|n| format!("word{} ", (n * 31 + i) % 97)).collect())
-        .collect();
+    let words: Vec<String> = (0..256).map(|i| (0..(20 + i * 37 % 180)).map(|n| format!("word{} ", (n * 31 + i) % 97)).collect()).collect();
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
     for (instances, threads) in [(1, 1), (1, 2), (2, 2)] {
         let models = service_with(threads);
@@ -424,7 +418,13 @@ fn throughput() {
         let futures: Vec<_> = calls.collect();
         block_on(futures::future::join_all(futures));
         let (wall, stats) = (start.elapsed().as_secs_f64(), &models.stats()[0]);
-        println!("MiniLM, {instances} sessions, {threads} threads: {:.1} texts/s, fill {:.2}, {} packs, busy {:.1} s", 256.0 / wall, stats.fill, stats.packs, stats.busy_s);
+        println!(
+            "MiniLM, {instances} sessions, {threads} threads: {:.1} texts/s, fill {:.2}, {} packs, busy {:.1} s",
+            256.0 / wall,
+            stats.fill,
+            stats.packs,
+            stats.busy_s
+        );
     }
     let picture = image("images/det_05_160x160.jpg");
     let views = vec![picture.view(); 256];

@@ -76,9 +76,7 @@ impl Source {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         match text.split('@').next().and_then(|repo| repo.split_once('/')) {
-            Some((org, name)) if !org.is_empty() && !name.is_empty() && org.chars().chain(name.chars()).all(plain) => {
-                Source::hub(text)
-            }
+            Some((org, name)) if !org.is_empty() && !name.is_empty() && org.chars().chain(name.chars()).all(plain) => Source::hub(text),
             Some(_) => Source::Path(PathBuf::from(text)),
             None => Source::Name(text.to_owned()),
         }
@@ -134,9 +132,8 @@ impl Hub {
     /// `org/name` of every repository in the cache.
     pub fn repositories(&self) -> Vec<String> {
         let Ok(entries) = std::fs::read_dir(self.options.home.join("hub")) else { return Vec::new() };
-        let mut names: Vec<String> = entries
-            .filter_map(|e| e.ok()?.file_name().into_string().ok()?.strip_prefix("models--").map(|n| n.replacen("--", "/", 1)))
-            .collect();
+        let mut names: Vec<String> =
+            entries.filter_map(|e| e.ok()?.file_name().into_string().ok()?.strip_prefix("models--").map(|n| n.replacen("--", "/", 1))).collect();
         names.sort();
         names
     }
@@ -155,10 +152,7 @@ impl Hub {
     fn absent(&self, name: &str, source: &str, why: String) -> Error {
         Error::new(Kind::ModelUnknown, format!("model \"{name}\" is not on this machine and cannot be downloaded"))
             .detail(format!("Its source is {source}. {why}"))
-            .hint(format!(
-                "Run \"squilla models pull {name}\" where the hub can be reached and copy its cache to {}.",
-                self.options.home.display()
-            ))
+            .hint(format!("Run \"squilla models pull {name}\" where the hub can be reached and copy its cache to {}.", self.options.home.display()))
     }
 
     fn download(&self, name: &str, repo: &str, revision: &str, file: Option<&str>, partly: bool) -> Result<Located> {
@@ -216,8 +210,7 @@ impl Hub {
 
 fn local(path: &Path) -> Result<Located> {
     let missing = || {
-        Error::new(Kind::ModelUnknown, format!("there is no model at {}", path.display()))
-            .hint("Name a folder with an ONNX file, or the ONNX file.")
+        Error::new(Kind::ModelUnknown, format!("there is no model at {}", path.display())).hint("Name a folder with an ONNX file, or the ONNX file.")
     };
     let found = path.canonicalize().map_err(|_| missing())?;
     if found.is_dir() {

@@ -152,10 +152,8 @@ fn json(path: &Path) -> Result<Value> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Value::Null),
         Err(error) => return Err(Error::io(path.display(), error)),
     };
-    serde_json::from_str(&text).map_err(|e| {
-        Error::new(Kind::ModelIncompatible, "a configuration file of the model is not JSON")
-            .detail(format!("{}: {e}.", path.display()))
-    })
+    serde_json::from_str(&text)
+        .map_err(|e| Error::new(Kind::ModelIncompatible, "a configuration file of the model is not JSON").detail(format!("{}: {e}.", path.display())))
 }
 
 fn size(path: &Path) -> u64 {
@@ -183,14 +181,10 @@ fn arrange(
             return Ok((Layout::TwoTowers, graphs));
         }
     }
-    let graph = file
-        .map(str::to_owned)
-        .or_else(|| first(&["onnx/model.onnx", "model.onnx"]))
-        .or_else(|| only_graph(folder))
-        .ok_or_else(|| {
-            Error::new(Kind::ModelIncompatible, format!("model \"{}\" has no ONNX file", model.name))
-                .detail(format!("It was looked for in {}.", folder.display()))
-        })?;
+    let graph = file.map(str::to_owned).or_else(|| first(&["onnx/model.onnx", "model.onnx"])).or_else(|| only_graph(folder)).ok_or_else(|| {
+        Error::new(Kind::ModelIncompatible, format!("model \"{}\" has no ONNX file", model.name))
+            .detail(format!("It was looked for in {}.", folder.display()))
+    })?;
     let kind = config["model_type"].as_str().unwrap_or("").to_ascii_lowercase();
     let head = config["architectures"][0].as_str().unwrap_or("");
     let detects = config["task"] == "detect" || head.ends_with("ForObjectDetection") || model.task == Some(Task::Detect);
@@ -227,8 +221,7 @@ fn config_labels(config: &Value, folder: &Path) -> Vec<String> {
     let Some(map) = config["id2label"].as_object() else {
         return std::fs::read_to_string(folder.join("labels.txt")).map(|t| t.lines().map(str::to_owned).collect()).unwrap_or_default();
     };
-    let mut labels: Vec<(usize, String)> =
-        map.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.as_str()?.to_owned()))).collect();
+    let mut labels: Vec<(usize, String)> = map.iter().filter_map(|(k, v)| Some((k.parse().ok()?, v.as_str()?.to_owned()))).collect();
     labels.sort();
     // A gap in the numbers would shift every later label: fill it with the number.
     let count = labels.last().map_or(0, |(n, _)| n + 1).min(1_000_000);
@@ -262,8 +255,7 @@ fn dims(folder: &Path, config: &Value, layout: Layout) -> Option<usize> {
             .and_then(|pooling| number(&pooling["word_embedding_dimension"]))
             .or_else(|| number(&config["hidden_size"]))
             .or_else(|| number(&config["d_model"])),
-        Layout::ImageEncoder => number(&config["hidden_size"])
-            .or_else(|| config["hidden_sizes"].as_array().and_then(|a| number(a.last()?))),
+        Layout::ImageEncoder => number(&config["hidden_size"]).or_else(|| config["hidden_sizes"].as_array().and_then(|a| number(a.last()?))),
         _ => None,
     }
 }

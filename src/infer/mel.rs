@@ -80,7 +80,13 @@ impl Mel {
         let length = self.spec.samples as i64;
         // Reflected at both ends of the padded window, so that frames are centred.
         let at = |i: i64| -> f64 {
-            let i = if i < 0 { -i } else if i >= length { 2 * length - 2 - i } else { i };
+            let i = if i < 0 {
+                -i
+            } else if i >= length {
+                2 * length - 2 - i
+            } else {
+                i
+            };
             usize::try_from(i).ok().and_then(|i| samples.get(i)).map_or(0.0, |v| f64::from(*v))
         };
         let floor = (1e-10f64).log10();

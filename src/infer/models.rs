@@ -265,10 +265,8 @@ impl Models {
     async fn run_images(&self, engine: &Engine, images: &[ImageView<'_>]) -> Result<Vec<Result<(Vec<Tensor>, Frame)>>> {
         let Engine::Vision { batcher, spec, .. } = engine else { return Err(wrong_engine()) };
         let chunk = |views: &[ImageView<'_>]| {
-            let prepared: Vec<_> = views
-                .iter()
-                .map(|v| spec.apply(v).map(|(item, placement)| (item, Frame { width: v.width, height: v.height, placement })))
-                .collect();
+            let prepared: Vec<_> =
+                views.iter().map(|v| spec.apply(v).map(|(item, placement)| (item, Frame { width: v.width, height: v.height, placement }))).collect();
             async move {
                 let (mut items, mut frames) = (Vec::new(), Vec::new());
                 for image in prepared {
@@ -301,25 +299,13 @@ impl Models {
     }
 
     /// The `top_k` best labels of each image: the model's own classes, or `labels` for models that see text and image.
-    pub async fn classify(
-        &self,
-        model: &Resolved,
-        images: &[ImageView<'_>],
-        labels: Option<&[String]>,
-        top_k: usize,
-    ) -> Result<Vec<Result<Scores>>> {
+    pub async fn classify(&self, model: &Resolved, images: &[ImageView<'_>], labels: Option<&[String]>, top_k: usize) -> Result<Vec<Result<Scores>>> {
         match (model.manifest.layout, labels) {
             (Layout::TwoTowers, Some(labels)) => self.classify_by_text(model, images, labels, top_k).await,
-            (Layout::TwoTowers, None) => Err(Error::new(
-                Kind::ModelIncompatible,
-                format!("model \"{}\" has no classes of its own", model.name),
-            )
-            .hint("Give the labels to choose from.")),
-            (_, Some(_)) => Err(Error::new(
-                Kind::ModelIncompatible,
-                format!("model \"{}\" has its own classes and takes no labels", model.name),
-            )
-            .hint("Leave the labels out, or use a model with a text and an image tower.")),
+            (Layout::TwoTowers, None) => Err(Error::new(Kind::ModelIncompatible, format!("model \"{}\" has no classes of its own", model.name))
+                .hint("Give the labels to choose from.")),
+            (_, Some(_)) => Err(Error::new(Kind::ModelIncompatible, format!("model \"{}\" has its own classes and takes no labels", model.name))
+                .hint("Leave the labels out, or use a model with a text and an image tower.")),
             (_, None) => {
                 let engine = self.engine(model, Use::Vision(Task::ClassifyImage)).await?;
                 let Engine::Vision { labels, .. } = engine.as_ref() else { return Err(wrong_engine()) };
@@ -330,13 +316,7 @@ impl Models {
         }
     }
 
-    async fn classify_by_text(
-        &self,
-        model: &Resolved,
-        images: &[ImageView<'_>],
-        labels: &[String],
-        top_k: usize,
-    ) -> Result<Vec<Result<Scores>>> {
+    async fn classify_by_text(&self, model: &Resolved, images: &[ImageView<'_>], labels: &[String], top_k: usize) -> Result<Vec<Result<Scores>>> {
         if labels.is_empty() {
             return Err(Error::invalid_argument("the list of labels is empty"));
         }
@@ -347,8 +327,7 @@ impl Models {
             .map(|vector| {
                 let vector = vector?;
                 // 100 is the scale that CLIP's training ends at.
-                let logits: Vec<f32> =
-                    texts.iter().map(|t| 100.0 * t.iter().zip(&vector).map(|(a, b)| a * b).sum::<f32>()).collect();
+                let logits: Vec<f32> = texts.iter().map(|t| 100.0 * t.iter().zip(&vector).map(|(a, b)| a * b).sum::<f32>()).collect();
                 Ok(best(&softmax(&logits), top_k, |i| labels[i].clone()))
             })
             .collect())
@@ -496,12 +475,7 @@ async fn transcribe_one(engine: &Engine, samples: &[f32], language: Option<u32>,
     let rate = mel.spec().rate;
     let windows = speech::windows(samples, mel.spec().samples, rate);
     let heard = stream::iter(windows.into_iter().map(|window| async move {
-        let item = SpeechItem {
-            mel: mel.spectrogram(&samples[window.clone()])?,
-            language,
-            task: options.task,
-            timestamps: options.timestamps,
-        };
+        let item = SpeechItem { mel: mel.spectrogram(&samples[window.clone()])?, language, task: options.task, timestamps: options.timestamps };
         let size = item.size();
         let tokens = batcher.run(vec![(item, size)]).await?.pop().unwrap_or_else(|| Err(Error::internal("a window has no result")))?;
         let seconds = |n: usize| n as f64 / f64::from(rate);

@@ -173,12 +173,7 @@ impl PixelSpec {
             resized,
             window: (0, 0, resized.0, resized.1),
             fill: 0,
-            placement: Placement {
-                scale_x: f64::from(resized.0) / w,
-                scale_y: f64::from(resized.1) / h,
-                offset_x: 0.0,
-                offset_y: 0.0,
-            },
+            placement: Placement { scale_x: f64::from(resized.0) / w, scale_y: f64::from(resized.1) / h, offset_x: 0.0, offset_y: 0.0 },
         };
         let mut plan = match self.fit {
             Fit::Keep => whole((width, height)),
@@ -273,9 +268,7 @@ fn to_rgb(image: &ImageView<'_>) -> Result<Vec<u8>> {
     }
     let levels: std::borrow::Cow<'_, [u8]> = match image.pixel {
         PixelType::U8 => image.data.into(),
-        PixelType::U16 => {
-            image.data.chunks_exact(2).map(|b| (u16::from_ne_bytes([b[0], b[1]]) / 257) as u8).collect::<Vec<_>>().into()
-        }
+        PixelType::U16 => image.data.chunks_exact(2).map(|b| (u16::from_ne_bytes([b[0], b[1]]) / 257) as u8).collect::<Vec<_>>().into(),
         PixelType::F32 => {
             let level = |b: &[u8]| (f32::from_ne_bytes([b[0], b[1], b[2], b[3]]) * 255.0).round().clamp(0.0, 255.0) as u8;
             image.data.chunks_exact(4).map(level).collect::<Vec<_>>().into()
@@ -351,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_crop_larger_than_the_image_is_filled_with_zeros() {
-        let config = json!({"do_resize": false, "do_center_crop": true, "crop_size": {"height": 4, "width": 4}, "do_normalize": false, "rescale_factor": 1.0});
+        let config =
+            json!({"do_resize": false, "do_center_crop": true, "crop_size": {"height": 4, "width": 4}, "do_normalize": false, "rescale_factor": 1.0});
         let data = vec![9u8; 2 * 2 * 3];
         let view = ImageView { data: &data, width: 2, height: 2, channels: 3, pixel: PixelType::U8 };
         let (item, _) = PixelSpec::read(&config, None, false).apply(&view).unwrap();

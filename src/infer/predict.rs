@@ -33,12 +33,8 @@ impl PredictItem {
 /// Arranges a row of numbers as the inputs of a graph: all of them as the features of a single input, or one number for
 /// each input.
 pub fn arrange(numbers: &[f32], ports: &[Port]) -> Result<PredictItem> {
-    let shape_of = |port: &Port| -> Vec<usize> {
-        port.shape.iter().skip(1).map(|d| usize::try_from(*d).unwrap_or(0)).collect()
-    };
-    let wrong = |wanted: String| {
-        Err(Error::invalid_argument(format!("the model takes {wanted} numbers, {} were given", numbers.len())))
-    };
+    let shape_of = |port: &Port| -> Vec<usize> { port.shape.iter().skip(1).map(|d| usize::try_from(*d).unwrap_or(0)).collect() };
+    let wrong = |wanted: String| Err(Error::invalid_argument(format!("the model takes {wanted} numbers, {} were given", numbers.len())));
     match ports {
         [one] => {
             let mut shape = shape_of(one);
@@ -70,12 +66,7 @@ pub struct PredictWorker {
 
 impl PredictWorker {
     /// Opens the graph of a model and tells its inputs.
-    pub fn open(
-        manifest: &Manifest,
-        options: &OpenOptions,
-        max_batch: Option<usize>,
-        ports: &std::sync::OnceLock<Vec<Port>>,
-    ) -> Result<Self> {
+    pub fn open(manifest: &Manifest, options: &OpenOptions, max_batch: Option<usize>, ports: &std::sync::OnceLock<Vec<Port>>) -> Result<Self> {
         let onnx = Onnx::open(&manifest.graph(0)?, options)?;
         let _ = ports.set(onnx.inputs.clone());
         let outputs: Vec<String> = onnx.outputs.iter().filter(|p| p.element.is_some()).map(|p| p.name.clone()).collect();

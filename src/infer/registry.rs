@@ -34,15 +34,7 @@ pub enum Task {
 
 impl Task {
     /// Every task.
-    pub const ALL: [Task; 7] = [
-        Task::EmbedText,
-        Task::EmbedImage,
-        Task::ClassifyImage,
-        Task::Detect,
-        Task::Transcribe,
-        Task::Predict,
-        Task::Rerank,
-    ];
+    pub const ALL: [Task; 7] = [Task::EmbedText, Task::EmbedImage, Task::ClassifyImage, Task::Detect, Task::Transcribe, Task::Predict, Task::Rerank];
 
     /// The name in SQL: 'embed_text', ...
     pub const fn name(self) -> &'static str {
@@ -122,8 +114,7 @@ impl RegisteredModel {
             return Err(Error::invalid_argument(format!("the model \"{}\" needs a source", self.name)));
         }
         if let Some(format) = self.format.as_deref().filter(|f| !f.eq_ignore_ascii_case("onnx")) {
-            return Err(Error::unsupported(format!("the model format \"{format}\" is not supported"))
-                .hint("The format is 'onnx'."));
+            return Err(Error::unsupported(format!("the model format \"{format}\" is not supported")).hint("The format is 'onnx'."));
         }
         if let Some(device) = &self.device {
             crate::device::Wish::parse(device)?;
@@ -171,9 +162,7 @@ impl Registry {
     /// Removes a model; fails when it is not registered.
     pub fn remove(&self, name: &str) -> Result<RegisteredModel> {
         self.changes.fetch_add(1, Ordering::Release);
-        self.models.write().remove(name).ok_or_else(|| {
-            Error::new(Kind::ModelUnknown, format!("model \"{name}\" does not exist"))
-        })
+        self.models.write().remove(name).ok_or_else(|| Error::new(Kind::ModelUnknown, format!("model \"{name}\" does not exist")))
     }
 
     /// A number that is another one after every change.
@@ -228,13 +217,7 @@ mod tests {
 
     #[test]
     fn options_are_checked_and_survive_json() {
-        let model = RegisteredModel {
-            name: "m".into(),
-            source: "a/b".into(),
-            task: Some(Task::Detect),
-            max_batch: Some(4),
-            ..Default::default()
-        };
+        let model = RegisteredModel { name: "m".into(), source: "a/b".into(), task: Some(Task::Detect), max_batch: Some(4), ..Default::default() };
         let text = serde_json::to_string(&model).unwrap();
         assert!(text.contains("\"detect\""));
         assert_eq!(serde_json::from_str::<RegisteredModel>(&text).unwrap(), model);

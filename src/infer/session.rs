@@ -121,11 +121,7 @@ fn open_on(path: &Path, options: &OpenOptions, device: Device) -> Result<ort::se
         match device {
             Device::Cpu => Ok(builder),
             Device::Cuda(number) => builder
-                .with_execution_providers([ort::ep::CUDA::default()
-                    .with_device_id(number)
-                    .with_tf32(false)
-                    .build()
-                    .error_on_failure()])
+                .with_execution_providers([ort::ep::CUDA::default().with_device_id(number).with_tf32(false).build().error_on_failure()])
                 .map_err(|e| e.to_string()),
         }
     };
@@ -185,10 +181,9 @@ fn cast<'a>(name: &str, element: Option<TensorElementType>, feed: Feed<'a>) -> R
             make!(s, d.into_iter().map(|v| f16::from_f32(v as f32)).collect::<Vec<_>>())
         }
         (Feed::I64(s, d), Some(E::Int64) | None) => make!(s, d),
-        (_, Some(other)) => Err(Error::new(
-            Kind::ModelIncompatible,
-            format!("the input \"{name}\" of the model has the unsupported number type {other}"),
-        )),
+        (_, Some(other)) => {
+            Err(Error::new(Kind::ModelIncompatible, format!("the input \"{name}\" of the model has the unsupported number type {other}")))
+        }
     }
 }
 
@@ -210,10 +205,7 @@ pub fn tensor(name: &str, value: &DynValue) -> Result<Tensor> {
         Some(E::Bool) => take!(bool, |v| f32::from(u8::from(*v))),
         other => {
             let what = other.map_or_else(|| "no tensor".to_owned(), |t| t.to_string());
-            return Err(Error::new(
-                Kind::ModelIncompatible,
-                format!("the output \"{name}\" of the model has the unsupported type {what}"),
-            ));
+            return Err(Error::new(Kind::ModelIncompatible, format!("the output \"{name}\" of the model has the unsupported type {what}")));
         }
     };
     let (shape, data) = taken.map_err(|e| Error::internal(format!("the output \"{name}\" cannot be read: {e}")))?;
@@ -223,10 +215,7 @@ pub fn tensor(name: &str, value: &DynValue) -> Result<Tensor> {
 /// Cuts a tensor with a leading batch dimension into its rows; each row keeps the other dimensions.
 pub fn rows(tensor: &Tensor, count: usize) -> Result<Vec<Tensor>> {
     if tensor.shape.first() != Some(&count) || count == 0 {
-        return Err(Error::new(
-            Kind::ModelIncompatible,
-            format!("the model gave an output of shape {:?} for {count} inputs", tensor.shape),
-        ));
+        return Err(Error::new(Kind::ModelIncompatible, format!("the model gave an output of shape {:?} for {count} inputs", tensor.shape)));
     }
     let shape = tensor.shape[1..].to_vec();
     let size = tensor.data.len() / count;

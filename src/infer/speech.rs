@@ -67,8 +67,7 @@ pub fn windows(samples: &[f32], longest: usize, rate: u32) -> Vec<Range<usize>> 
 /// The middle of the quietest 0.2 s from `from` on.
 fn quietest(samples: &[f32], from: usize, rate: u32) -> usize {
     let (step, span) = ((rate as usize / 50).max(1), 10);
-    let energies: Vec<f64> =
-        samples[from..].chunks(step).map(|c| c.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()).collect();
+    let energies: Vec<f64> = samples[from..].chunks(step).map(|c| c.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>()).collect();
     let mut best = (f64::INFINITY, energies.len());
     for (i, window) in energies.windows(span).enumerate() {
         let sum: f64 = window.iter().sum();
@@ -81,13 +80,7 @@ fn quietest(samples: &[f32], from: usize, rate: u32) -> usize {
 }
 
 /// The segments of a window that starts at `offset_s` and lasts `length_s`. A window without speech gives none.
-pub fn segments(
-    heard: &SpeechTokens,
-    rules: &SpeechRules,
-    tokenizer: &Tokenizer,
-    offset_s: f64,
-    length_s: f64,
-) -> Result<Vec<Segment>> {
+pub fn segments(heard: &SpeechTokens, rules: &SpeechRules, tokenizer: &Tokenizer, offset_s: f64, length_s: f64) -> Result<Vec<Segment>> {
     // OpenAI's thresholds: silence, unless the words are very sure.
     if heard.no_speech_prob > 0.6 && heard.avg_logprob < -1.0 {
         return Ok(Vec::new());

@@ -24,10 +24,8 @@ pub struct TextTokenizer {
 
 /// Reads a tokenizer.json without its own padding and truncation.
 pub fn open(path: &Path) -> Result<Tokenizer> {
-    let fail = |e: String| {
-        Error::new(Kind::ModelIncompatible, "the tokenizer of the model cannot be loaded")
-            .detail(format!("{}: {e}.", path.display()))
-    };
+    let fail =
+        |e: String| Error::new(Kind::ModelIncompatible, "the tokenizer of the model cannot be loaded").detail(format!("{}: {e}.", path.display()));
     let mut tokenizer = Tokenizer::from_file(path).map_err(|e| fail(e.to_string()))?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| fail(e.to_string()))?;
@@ -68,12 +66,8 @@ impl TextTokenizer {
         let encoding = tokenizer.encode_fast(text, true).map_err(refused)?;
         let ids = encoding.get_ids().to_vec();
         if ids.len() > self.max_tokens {
-            return Err(Error::invalid_argument(format!(
-                "the text has {} tokens, the model takes {}",
-                ids.len(),
-                self.max_tokens
-            ))
-            .hint("Cut the text into chunks, or pass truncate => true."));
+            return Err(Error::invalid_argument(format!("the text has {} tokens, the model takes {}", ids.len(), self.max_tokens))
+                .hint("Cut the text into chunks, or pass truncate => true."));
         }
         Ok(ids)
     }

@@ -45,13 +45,7 @@ pub struct VisionWorker {
 
 impl VisionWorker {
     /// Opens the vision graph of a model for a task, and tells what the graph says about itself.
-    pub fn open(
-        manifest: &Manifest,
-        task: Task,
-        options: &OpenOptions,
-        max_batch: Option<usize>,
-        facts: &Arc<OnceLock<GraphFacts>>,
-    ) -> Result<Self> {
+    pub fn open(manifest: &Manifest, task: Task, options: &OpenOptions, max_batch: Option<usize>, facts: &Arc<OnceLock<GraphFacts>>) -> Result<Self> {
         let tower = usize::from(manifest.layout == Layout::TwoTowers);
         let onnx = Onnx::open(&manifest.graph(tower)?, options)?;
         let port = Onnx::find(&onnx.inputs, &["pixel_values", "images", "input"]).or(onnx.inputs.first());
@@ -73,9 +67,7 @@ impl VisionWorker {
             found.or(onnx.outputs.first().filter(|_| names.len() != 1 || names[0] != "pred_boxes")).map(|p| p.name.clone())
         };
         let outputs: Option<Vec<String>> = names.iter().map(output).collect();
-        let outputs = outputs.ok_or_else(|| {
-            Error::new(Kind::ModelIncompatible, format!("the graph has not the outputs that {task} reads"))
-        })?;
+        let outputs = outputs.ok_or_else(|| Error::new(Kind::ModelIncompatible, format!("the graph has not the outputs that {task} reads")))?;
         let dimension = |i: usize| u32::try_from(port.shape[i]).ok().filter(|n| *n > 0);
         let known = GraphFacts {
             size: dimension(3).zip(dimension(2)),

@@ -141,7 +141,11 @@ impl SpeechRules {
     /// Forbids what Whisper's rules forbid after `said`.
     fn mask(&self, logits: &mut [f32], said: &[u32], timestamps: bool) {
         fn forbid(logits: &mut [f32], tokens: impl Iterator<Item = u32>) {
-            tokens.for_each(|t| if let Some(v) = logits.get_mut(t as usize) { *v = f32::NEG_INFINITY });
+            tokens.for_each(|t| {
+                if let Some(v) = logits.get_mut(t as usize) {
+                    *v = f32::NEG_INFINITY
+                }
+            });
         }
         forbid(logits, self.suppress.iter().copied());
         if said.is_empty() {
@@ -205,9 +209,7 @@ impl WhisperWorker {
     pub fn open(manifest: &Manifest, options: &OpenOptions, max_batch: Option<usize>) -> Result<Self> {
         let encoder = Onnx::open(&manifest.graph(0)?, options)?;
         let decoder = Onnx::open(&manifest.graph(1)?, options)?;
-        let path = manifest.tokenizer.as_deref().ok_or_else(|| {
-            Error::new(Kind::ModelIncompatible, "the speech model has no tokenizer.json")
-        })?;
+        let path = manifest.tokenizer.as_deref().ok_or_else(|| Error::new(Kind::ModelIncompatible, "the speech model has no tokenizer.json"))?;
         let rules = Arc::new(SpeechRules::read(manifest, &tokens::open(path)?)?);
         let number = |key: &str| manifest.config[key].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
         let heads = number("decoder_attention_heads");
@@ -372,7 +374,11 @@ impl Worker for WhisperWorker {
 
 fn argmax(logits: &[f32]) -> u32 {
     let mut best = (0usize, f32::NEG_INFINITY);
-    logits.iter().enumerate().for_each(|(i, v)| if *v > best.1 { best = (i, *v) });
+    logits.iter().enumerate().for_each(|(i, v)| {
+        if *v > best.1 {
+            best = (i, *v)
+        }
+    });
     best.0 as u32
 }
 

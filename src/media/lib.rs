@@ -2,13 +2,12 @@
 //!
 //! Every decoder reads the header, checks `squilla_core::limits::Limits`, then allocates.
 
-
 pub mod image;
 pub mod text;
 
-pub mod sandbox;
-pub mod pdf;
 pub mod audio;
 pub mod ffmpeg;
 pub mod file;
+pub mod pdf;
+pub mod sandbox;
 pub mod video;

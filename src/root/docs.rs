@@ -32,7 +32,9 @@ pub fn run(arguments: &Docs) -> Result<()> {
 }
 
 fn functions() -> Result<String> {
-    let mut out = String::from("# Functions\n\nMade by `squilla docs` from `sql-functions/`. Arguments with a default may be left out or given by name:\n`f(x, option => value)`. A row that fails gives NULL and an entry in `squilla.row_errors`, unless `on_error` says otherwise.\n");
+    let mut out = String::from(
+        "# Functions\n\nMade by `squilla docs` from `sql-functions/`. Arguments with a default may be left out or given by name:\n`f(x, option => value)`. A row that fails gives NULL and an entry in `squilla.row_errors`, unless `on_error` says otherwise.\n",
+    );
     for (family, functions) in squilla_functions::FAMILIES {
         let _ = write!(out, "\n## {family}\n");
         let mut declarations = functions.iter().map(|f| f.declaration()).collect::<Result<Vec<_>>>()?;

@@ -110,7 +110,9 @@ impl<W: Write> Printer<W> {
                 .fields
                 .iter()
                 .enumerate()
-                .map(|(i, f)| self.held.iter().filter_map(|r| r.get(i)?.as_ref()).map(|v| v.chars().count()).chain([f.name.chars().count()]).max().unwrap_or(0))
+                .map(|(i, f)| {
+                    self.held.iter().filter_map(|r| r.get(i)?.as_ref()).map(|v| v.chars().count()).chain([f.name.chars().count()]).max().unwrap_or(0)
+                })
                 .collect();
             let names: Vec<String> = self.fields.iter().zip(&widths).map(|(f, w)| format!(" {:^w$} ", f.name)).collect();
             writeln!(self.out, "{}", names.join("|").trim_end()).map_err(Self::io)?;
@@ -159,9 +161,17 @@ fn quoted(text: &str) -> String {
 fn json_value(ty: &SqlType, text: &str) -> serde_json::Value {
     match ty {
         SqlType::Bool => serde_json::Value::Bool(text == "t"),
-        SqlType::Json | SqlType::Jsonb | SqlType::Vector | SqlType::Tensor | SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Float4 | SqlType::Float8 | SqlType::Numeric(_) | SqlType::Oid => {
-            serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned()))
-        }
+        SqlType::Json
+        | SqlType::Jsonb
+        | SqlType::Vector
+        | SqlType::Tensor
+        | SqlType::Int2
+        | SqlType::Int4
+        | SqlType::Int8
+        | SqlType::Float4
+        | SqlType::Float8
+        | SqlType::Numeric(_)
+        | SqlType::Oid => serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_owned())),
         _ => serde_json::Value::String(text.to_owned()),
     }
 }

@@ -29,10 +29,8 @@ fn home() -> PathBuf {
 
 /// The cache folder of the project: libraries, models, sample media.
 pub fn cache_dir() -> PathBuf {
-    variable("SQUILLA_CACHE").map_or_else(
-        || variable("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from).join("squilla"),
-        PathBuf::from,
-    )
+    variable("SQUILLA_CACHE")
+        .map_or_else(|| variable("XDG_CACHE_HOME").map_or_else(|| home().join(".cache"), PathBuf::from).join("squilla"), PathBuf::from)
 }
 
 /// The data folder when none is named.
@@ -63,7 +61,8 @@ pub fn settings(common: &Common) -> Result<Settings> {
 
 fn read_file(path: &Path, settings: &mut Settings) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io(format!("could not read {}", path.display()), e))?;
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| Error::new(Kind::ConfigFile, format!("{}: {}", path.display(), e.message())))?;
+    let table: toml::Table =
+        text.parse().map_err(|e: toml::de::Error| Error::new(Kind::ConfigFile, format!("{}: {}", path.display(), e.message())))?;
     flatten("", &table, settings).map_err(|e| e.detail(format!("In {}.", path.display())))
 }
 

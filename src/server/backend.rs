@@ -158,7 +158,10 @@ impl Backend {
         async move {
             match engine {
                 None => session.parse(&text),
-                Some(engine) => engine.spawn(async move { session.parse(&text) }).await.unwrap_or_else(|e| Err(Error::internal(format!("the parser failed: {e}")))),
+                Some(engine) => engine
+                    .spawn(async move { session.parse(&text) })
+                    .await
+                    .unwrap_or_else(|e| Err(Error::internal(format!("the parser failed: {e}")))),
             }
         }
     }
@@ -310,14 +313,56 @@ pub fn type_of(oid: u32) -> Result<Option<SqlType>> {
         return Ok(None);
     }
     const SCALARS: [&str; 37] = [
-        "bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "name", "\"char\"", "oid", "regclass", "regproc",
-        "regtype", "regnamespace", "regrole", "bytea", "date", "time", "timestamp", "timestamptz", "interval", "uuid", "json", "jsonb", "bit", "vector",
-        "file", "image", "audio", "tensor", "box2d", "void", "anyelement", "unknown",
+        "bool",
+        "int2",
+        "int4",
+        "int8",
+        "float4",
+        "float8",
+        "numeric",
+        "text",
+        "varchar",
+        "bpchar",
+        "name",
+        "\"char\"",
+        "oid",
+        "regclass",
+        "regproc",
+        "regtype",
+        "regnamespace",
+        "regrole",
+        "bytea",
+        "date",
+        "time",
+        "timestamp",
+        "timestamptz",
+        "interval",
+        "uuid",
+        "json",
+        "jsonb",
+        "bit",
+        "vector",
+        "file",
+        "image",
+        "audio",
+        "tensor",
+        "box2d",
+        "void",
+        "anyelement",
+        "unknown",
     ];
     SCALARS
         .iter()
         .filter_map(|name| SqlType::parse(name))
-        .find_map(|ty| if ty.oid() == oid { Some(ty) } else if ty.array_oid() == oid { Some(SqlType::Array(Box::new(ty))) } else { None })
+        .find_map(|ty| {
+            if ty.oid() == oid {
+                Some(ty)
+            } else if ty.array_oid() == oid {
+                Some(SqlType::Array(Box::new(ty)))
+            } else {
+                None
+            }
+        })
         .map(Some)
         .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("type with OID {oid} does not exist")))
 }

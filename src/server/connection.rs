@@ -108,21 +108,21 @@ async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared:
             login.user.clone()
         }
     };
-    let slot = Arc::clone(&shared.slots).try_acquire_owned().map_err(|_| Broken::Fatal(Error::new(Kind::TooManyConnections, "sorry, too many clients already")))?;
+    let slot = Arc::clone(&shared.slots)
+        .try_acquire_owned()
+        .map_err(|_| Broken::Fatal(Error::new(Kind::TooManyConnections, "sorry, too many clients already")))?;
     if shared.shutdown.is_cancelled() {
         return Err(Broken::Fatal(Error::new(Kind::CannotConnectNow, "the database system is shutting down")));
     }
     let application_name = login.settings.iter().rev().find(|(n, _)| n == "application_name").map_or(String::new(), |(_, v)| v.clone());
-    let options = SessionOptions {
-        user,
-        database: login.database.clone(),
-        application_name,
-        client_addr: peer.address,
-        startup: login.settings.clone(),
-    };
+    let options =
+        SessionOptions { user, database: login.database.clone(), application_name, client_addr: peer.address, startup: login.settings.clone() };
     let session = shared.database.connect(options).map_err(Broken::Fatal)?;
     if !session.superuser && shared.slots.available_permits() < shared.reserved {
-        return Err(Broken::Fatal(Error::new(Kind::TooManyConnections, "remaining connection slots are reserved for roles with the SUPERUSER attribute")));
+        return Err(Broken::Fatal(Error::new(
+            Kind::TooManyConnections,
+            "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+        )));
     }
     let (pid, secret) = (session.backend_pid(), session.secret());
     let backend = Backend::new(session, shared.engine.clone(), shared.keys.clone(), shared.image_encoder);

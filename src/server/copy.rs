@@ -132,8 +132,18 @@ impl CopyOptions {
         out.format = format.unwrap_or(CopyFormat::Text);
         let csv = out.format == CopyFormat::Csv;
         if out.format == CopyFormat::Binary && (delimiter.is_some() || null.is_some() || out.header != Header::None) {
-            let which = if delimiter.is_some() { "DELIMITER" } else if null.is_some() { "NULL" } else { "HEADER" };
-            return Err(if which == "HEADER" { Error::unsupported("cannot specify HEADER in BINARY mode") } else { syntax(format!("cannot specify {which} in BINARY mode")) });
+            let which = if delimiter.is_some() {
+                "DELIMITER"
+            } else if null.is_some() {
+                "NULL"
+            } else {
+                "HEADER"
+            };
+            return Err(if which == "HEADER" {
+                Error::unsupported("cannot specify HEADER in BINARY mode")
+            } else {
+                syntax(format!("cannot specify {which} in BINARY mode"))
+            });
         }
         for (given, which) in [(quote.is_some(), "quote"), (escape.is_some(), "escape")] {
             if given && !csv {
@@ -196,7 +206,8 @@ fn format_of(name: &str) -> Result<CopyFormat> {
         "text" => Ok(CopyFormat::Text),
         "csv" => Ok(CopyFormat::Csv),
         "binary" => Ok(CopyFormat::Binary),
-        other => Err(Error::invalid_argument(format!("COPY format \"{other}\" not recognized")).hint("Between client and server COPY speaks text, csv and binary.")),
+        other => Err(Error::invalid_argument(format!("COPY format \"{other}\" not recognized"))
+            .hint("Between client and server COPY speaks text, csv and binary.")),
     }
 }
 
@@ -224,7 +235,8 @@ fn columns(option: &str, value: &Value<'_>, names: &[&str]) -> Result<Columns> {
         Value::List(list) if list.iter().any(|n| n == "*") => Ok(Columns::All),
         Value::List(list) => {
             let position = |wanted: &String| {
-                let missing = || Error::new(Kind::InvalidColumnReference, format!("{} column \"{wanted}\" not referenced by COPY", option.to_uppercase()));
+                let missing =
+                    || Error::new(Kind::InvalidColumnReference, format!("{} column \"{wanted}\" not referenced by COPY", option.to_uppercase()));
                 names.iter().position(|n| n == wanted).ok_or_else(missing)
             };
             list.iter().map(position).collect::<Result<_>>().map(Columns::Some)
@@ -261,11 +273,18 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         for (list, from) in [
-            (vec![("format", Value::Text("xml"))], true), (vec![("delimiter", Value::Text("ab"))], true), (vec![("delimiter", Value::Text("a"))], true),
-            (vec![("quote", Value::Text("'"))], true), (vec![("format", Value::Text("binary")), ("delimiter", Value::Text(","))], true),
-            (vec![("csv", Value::Flag), ("force_null", Value::Text("*"))], false), (vec![("csv", Value::Flag), ("force_quote", Value::Text("*"))], true),
-            (vec![("csv", Value::Flag), ("force_null", Value::List(&["zz".into()]))], true), (vec![("nonsense", Value::Flag)], true),
-            (vec![("null", Value::Text("a\tb"))], true), (vec![("header", Value::Text("match"))], false), (vec![("encoding", Value::Text("latin1"))], true),
+            (vec![("format", Value::Text("xml"))], true),
+            (vec![("delimiter", Value::Text("ab"))], true),
+            (vec![("delimiter", Value::Text("a"))], true),
+            (vec![("quote", Value::Text("'"))], true),
+            (vec![("format", Value::Text("binary")), ("delimiter", Value::Text(","))], true),
+            (vec![("csv", Value::Flag), ("force_null", Value::Text("*"))], false),
+            (vec![("csv", Value::Flag), ("force_quote", Value::Text("*"))], true),
+            (vec![("csv", Value::Flag), ("force_null", Value::List(&["zz".into()]))], true),
+            (vec![("nonsense", Value::Flag)], true),
+            (vec![("null", Value::Text("a\tb"))], true),
+            (vec![("header", Value::Text("match"))], false),
+            (vec![("encoding", Value::Text("latin1"))], true),
         ] {
             assert!(options(&list, from).is_err(), "{list:?}");
         }

@@ -102,9 +102,15 @@ impl ColumnReader {
                 DataType::Decimal128(p, s) => Store::Numeric(Decimal128Builder::new().with_data_type(DataType::Decimal128(p, s)), p, s),
                 _ => return Err(no_input(ty)),
             },
-            SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::SingleChar | SqlType::Json | SqlType::Jsonb | SqlType::Any | SqlType::Unknown => {
-                Store::Text(StringBuilder::new())
-            }
+            SqlType::Text
+            | SqlType::Varchar(_)
+            | SqlType::Char(_)
+            | SqlType::Name
+            | SqlType::SingleChar
+            | SqlType::Json
+            | SqlType::Jsonb
+            | SqlType::Any
+            | SqlType::Unknown => Store::Text(StringBuilder::new()),
             SqlType::Bytea | SqlType::Bit => Store::Bytes(LargeBinaryBuilder::new()),
             SqlType::Uuid => Store::Uuid(FixedSizeBinaryBuilder::new(16)),
             SqlType::Date => Store::Date(Date32Builder::new()),
@@ -355,7 +361,10 @@ fn reg(kind: RegKind, value: &str, input: &Input) -> Result<i64> {
 fn fit((value, from): (i128, i8), precision: u8, scale: i8) -> Result<i128> {
     let limit = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
     text::rescale(value, from, scale).filter(|v| v.unsigned_abs() < limit.unsigned_abs()).ok_or_else(|| {
-        Error::new(Kind::OutOfRange, "numeric field overflow").detail(format!("A field with precision {precision}, scale {scale} holds at most {} digits before the point.", i16::from(precision) - i16::from(scale)))
+        Error::new(Kind::OutOfRange, "numeric field overflow").detail(format!(
+            "A field with precision {precision}, scale {scale} holds at most {} digits before the point.",
+            i16::from(precision) - i16::from(scale)
+        ))
     })
 }
 
@@ -404,7 +413,11 @@ pub fn value(ty: &SqlType, bytes: Option<&[u8]>, binary: bool, input: &Input) ->
         _ => ty,
     };
     let mut reader = ColumnReader::new(ty)?;
-    if binary { reader.binary(bytes, input)? } else { reader.text(utf8(bytes)?, input)? }
+    if binary {
+        reader.binary(bytes, input)?
+    } else {
+        reader.text(utf8(bytes)?, input)?
+    }
     reader.finish()
 }
 

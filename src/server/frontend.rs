@@ -219,10 +219,22 @@ mod tests {
     #[test]
     fn broken_messages_are_refused() {
         for (kind, body) in [
-            (b'Q', &b"SELECT 1"[..]), (b'Q', b"SELECT 1\0SELECT 2\0"), (b'P', b"\0SELECT 1\0\0\x05"), (b'B', b""), (b'B', b"\0\0\0\0\xff\xff"),
-            (b'B', b"\0\0\0\0\0\x01\0\0\0\x64x\0\0"), (b'B', b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"), (b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffx\0\0"),
-            (b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\0\0junk"), (b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\xff\xff"), (b'B', b"\0\0\0\x02\0\0\0\0\0\x01\0\0\0\x01x\0\0"),
-            (b'D', b"?x\0"), (b'C', b"?x\0"), (b'E', b"\0\0"), (b'S', b"x"), (b'z', b""),
+            (b'Q', &b"SELECT 1"[..]),
+            (b'Q', b"SELECT 1\0SELECT 2\0"),
+            (b'P', b"\0SELECT 1\0\0\x05"),
+            (b'B', b""),
+            (b'B', b"\0\0\0\0\xff\xff"),
+            (b'B', b"\0\0\0\0\0\x01\0\0\0\x64x\0\0"),
+            (b'B', b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0"),
+            (b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffx\0\0"),
+            (b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\0\0junk"),
+            (b'B', b"\0\0\0\0\0\x01\0\0\0\x01x\xff\xff"),
+            (b'B', b"\0\0\0\x02\0\0\0\0\0\x01\0\0\0\x01x\0\0"),
+            (b'D', b"?x\0"),
+            (b'C', b"?x\0"),
+            (b'E', b"\0\0"),
+            (b'S', b"x"),
+            (b'z', b""),
         ] {
             assert_eq!(parse(kind, Bytes::copy_from_slice(body)).unwrap_err().kind, Kind::ProtocolViolation, "{kind} {body:?}");
         }

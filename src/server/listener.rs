@@ -189,7 +189,9 @@ async fn accept(listeners: &[Listener]) -> io::Result<(Socket, Peer)> {
             match listener {
                 Listener::Tcp(l) => {
                     if let std::task::Poll::Ready(accepted) = l.poll_accept(context) {
-                        return std::task::Poll::Ready(accepted.map(|(s, a)| (Socket::Tcp(s), Peer { address: Some(a), loopback: a.ip().to_canonical().is_loopback() })));
+                        return std::task::Poll::Ready(
+                            accepted.map(|(s, a)| (Socket::Tcp(s), Peer { address: Some(a), loopback: a.ip().to_canonical().is_loopback() })),
+                        );
                     }
                 }
                 Listener::Unix(l, _) => {

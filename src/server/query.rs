@@ -47,9 +47,14 @@ struct Portal {
 
 enum PortalState {
     Ready,
-    Open { source: Box<Source>, tag: RowsTag },
+    Open {
+        source: Box<Source>,
+        tag: RowsTag,
+    },
     /// Rows have been; another Execute gives none.
-    Ended { tag: Option<RowsTag> },
+    Ended {
+        tag: Option<RowsTag>,
+    },
 }
 
 /// One session.
@@ -257,7 +262,11 @@ impl Conversation {
         if wanted != bind.parameters.len() {
             return Err(Stop::Failed(Error::new(
                 Kind::ProtocolViolation,
-                format!("bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}", bind.parameters.len(), bind.statement),
+                format!(
+                    "bind message supplies {} parameters, but prepared statement \"{}\" requires {wanted}",
+                    bind.parameters.len(),
+                    bind.statement
+                ),
             )));
         }
         let fields = prepared.as_ref().and_then(|p| p.fields.as_deref()).unwrap_or(&[]);
@@ -414,7 +423,11 @@ fn idle_error(status: Status) -> Error {
 }
 
 fn no_statement(name: &str) -> Error {
-    let message = if name.is_empty() { "unnamed prepared statement does not exist".to_owned() } else { format!("prepared statement \"{name}\" does not exist") };
+    let message = if name.is_empty() {
+        "unnamed prepared statement does not exist".to_owned()
+    } else {
+        format!("prepared statement \"{name}\" does not exist")
+    };
     Error::new(Kind::UndefinedPrepared, message)
 }
 
@@ -443,7 +456,15 @@ fn row_description(fields: &[ResultField], columns: &[OutputColumn]) -> PgWireBa
     let fields = fields.iter().zip(columns).map(|(field, column)| {
         // A NUL would end the name on the wire.
         let name = field.name.replace('\0', "");
-        FieldDescription::new(name, field.table_oid as i32, field.column_number, field.ty.oid(), type_size(&field.ty), field.ty.typmod(), i16::from(column.binary))
+        FieldDescription::new(
+            name,
+            field.table_oid as i32,
+            field.column_number,
+            field.ty.oid(),
+            type_size(&field.ty),
+            field.ty.typmod(),
+            i16::from(column.binary),
+        )
     });
     PgWireBackendMessage::RowDescription(RowDescription::new(fields.collect()))
 }

@@ -67,7 +67,12 @@ fn violation(message: impl Into<String>) -> Broken {
 }
 
 /// Settles encryption and reads the first packet. With an error comes the wire it can be told on.
-pub async fn negotiate(stream: Box<dyn Stream>, first_byte: Option<u8>, tls: Option<&Tls>, message_max: usize) -> (Option<Opened>, Result<Request, Broken>) {
+pub async fn negotiate(
+    stream: Box<dyn Stream>,
+    first_byte: Option<u8>,
+    tls: Option<&Tls>,
+    message_max: usize,
+) -> (Option<Opened>, Result<Request, Broken>) {
     let mut opened = Opened { wire: Wire::new(stream, BytesMut::new(), message_max), secure: false };
     if first_byte == Some(0x16) && tls.is_some() {
         // A TLS handshake without an SSLRequest in front: clients of PostgreSQL 17 may do that.
@@ -111,7 +116,9 @@ pub async fn negotiate(stream: Box<dyn Stream>, first_byte: Option<u8>, tls: Opt
             }
             CANCEL => {
                 let request = match body[..] {
-                    [a, b, c, d, e, f, g, h] => Ok(Request::Cancel { pid: i32::from_be_bytes([a, b, c, d]), secret: i32::from_be_bytes([e, f, g, h]) }),
+                    [a, b, c, d, e, f, g, h] => {
+                        Ok(Request::Cancel { pid: i32::from_be_bytes([a, b, c, d]), secret: i32::from_be_bytes([e, f, g, h]) })
+                    }
                     // A key of the wrong size is answered like a wrong key: with silence.
                     _ => Err(Broken::Gone),
                 };
@@ -244,7 +251,12 @@ fn secret(verifier: &str) -> Option<ScramSecret> {
     let (head, keys) = rest.split_once('$')?;
     let (iterations, salt) = head.split_once(':')?;
     let (stored, server) = keys.split_once(':')?;
-    Some(ScramSecret::Verifier { salt: decode(salt)?, iterations: iterations.parse().ok()?, stored_key: decode(stored)?, server_key: decode(server)? })
+    Some(ScramSecret::Verifier {
+        salt: decode(salt)?,
+        iterations: iterations.parse().ok()?,
+        stored_key: decode(stored)?,
+        server_key: decode(server)?,
+    })
 }
 
 /// The secret of a role without password: nothing proves it, and its salt is the same at every attempt.
@@ -319,7 +331,18 @@ mod tests {
 
     #[test]
     fn broken_packets_are_refused() {
-        for body in [&b""[..], b"\0", b"user", b"user\0ann", b"user\0ann\0", b"user\0\0\0", b"database\0x\0\0", b"\0\0\0\0", b"user\0\xff\0\0", b"user\0a\0options\0-x\0\0"] {
+        for body in [
+            &b""[..],
+            b"\0",
+            b"user",
+            b"user\0ann",
+            b"user\0ann\0",
+            b"user\0\0\0",
+            b"database\0x\0\0",
+            b"\0\0\0\0",
+            b"user\0\xff\0\0",
+            b"user\0a\0options\0-x\0\0",
+        ] {
             assert!(read(body).is_err(), "{body:?}");
         }
         assert!(login(2 << 16, Bytes::new()).is_err());

@@ -84,7 +84,10 @@ impl Wire {
     pub async fn password(&mut self, bytes_max: usize) -> Result<Bytes, Broken> {
         loop {
             if self.input.first().is_some_and(|kind| *kind != b'p') {
-                return Err(Broken::Fatal(Error::new(Kind::ProtocolViolation, format!("expected password response, got message type {}", self.input[0]))));
+                return Err(Broken::Fatal(Error::new(
+                    Kind::ProtocolViolation,
+                    format!("expected password response, got message type {}", self.input[0]),
+                )));
             }
             let claimed = self.input.get(1..5).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize);
             if claimed.is_some_and(|length| !(4..=bytes_max + 4).contains(&length)) {

@@ -131,7 +131,10 @@ fn bind_function(function: &mut Function, context: &CallContext) -> Result<()> {
     let Some(name) = function_name(&function.name) else { return Ok(()) };
     let Some(declared) = context.functions.get(&name) else { return Ok(()) };
     let FunctionArguments::List(list) = &mut function.args else { return Ok(()) };
-    list.args = bind_arguments(declared, std::mem::take(&mut list.args), context)?.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    list.args = bind_arguments(declared, std::mem::take(&mut list.args), context)?
+        .into_iter()
+        .map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)))
+        .collect();
     function.name = ObjectName::from(vec![Ident::new(name)]);
     Ok(())
 }
@@ -219,23 +222,33 @@ fn fits(signature: &Signature, given: &Given) -> bool {
         return false;
     }
     let known = given.named.iter().all(|(name, _)| signature.position(name).is_some_and(|p| p >= given.positional.len()));
-    let complete = signature.arguments.iter().enumerate().all(|(i, a)| {
-        i < given.positional.len() || a.default.is_some() || a.variadic || given.named.iter().any(|(name, _)| *name == a.name)
-    });
+    let complete = signature
+        .arguments
+        .iter()
+        .enumerate()
+        .all(|(i, a)| i < given.positional.len() || a.default.is_some() || a.variadic || given.named.iter().any(|(name, _)| *name == a.name));
     known && complete
 }
 
 /// How badly literal arguments fit declared types: decides between overloads that take the same number of arguments.
 fn mismatch(signature: &Signature, positional: &[Expr]) -> usize {
     let text = |e: &Expr| matches!(e, Expr::Value(v) if matches!(v.value, Value::SingleQuotedString(_)));
-    positional.iter().zip(&signature.arguments).filter(|(e, a)| text(e) && matches!(a.ty, SqlType::Bytea | SqlType::File | SqlType::Image | SqlType::Audio)).count()
+    positional
+        .iter()
+        .zip(&signature.arguments)
+        .filter(|(e, a)| text(e) && matches!(a.ty, SqlType::Bytea | SqlType::File | SqlType::Image | SqlType::Audio))
+        .count()
 }
 
 fn no_fit(name: &str, signatures: &[Signature], given: &Given) -> Error {
     let all: Vec<&str> = signatures.iter().flat_map(|s| s.arguments.iter().map(|a| a.name.as_str())).collect();
     if let Some((unknown, _)) = given.named.iter().find(|(n, _)| !all.contains(&n.as_str())) {
         let mut valid: Vec<&str> = Vec::new();
-        all.iter().for_each(|n| if !valid.contains(n) { valid.push(n) });
+        all.iter().for_each(|n| {
+            if !valid.contains(n) {
+                valid.push(n)
+            }
+        });
         let near = did_you_mean(unknown, valid.iter().copied()).map(|n| format!(" Perhaps you meant \"{n}\".")).unwrap_or_default();
         return Error::new(Kind::UndefinedFunction, format!("function {name} has no argument named \"{unknown}\""))
             .hint(format!("Its arguments are {}.{near}", valid.join(", ")));
@@ -257,7 +270,9 @@ fn literal_as(expr: Expr, ty: &SqlType) -> Result<Expr> {
     let Value::SingleQuotedString(text) = &value.value else { return Ok(expr) };
     Ok(match ty {
         SqlType::Bytea => bytea_literal(text)?,
-        SqlType::Vector | SqlType::Array(_) | SqlType::Interval | SqlType::Timestamptz | SqlType::Box2d | SqlType::Tensor | SqlType::Bit => input(expr, ty),
+        SqlType::Vector | SqlType::Array(_) | SqlType::Interval | SqlType::Timestamptz | SqlType::Box2d | SqlType::Tensor | SqlType::Bit => {
+            input(expr, ty)
+        }
         _ => expr,
     })
 }

@@ -78,7 +78,9 @@ fn strong_name(expr: &Expr) -> Option<String> {
         Expr::Function(function) => function.name.0.last().and_then(|p| p.as_ident()).map(ident_text),
         Expr::Nested(inner) => strong_name(inner),
         Expr::Cast { expr, data_type, .. } => strong_name(expr).or_else(|| Some(type_name(&data_type.to_string()))),
-        Expr::Case { else_result, .. } => Some(else_result.as_ref().and_then(|e| strong_name(e)).filter(|n| n != "?column?").unwrap_or_else(|| "case".into())),
+        Expr::Case { else_result, .. } => {
+            Some(else_result.as_ref().and_then(|e| strong_name(e)).filter(|n| n != "?column?").unwrap_or_else(|| "case".into()))
+        }
         Expr::Array(_) => Some("array".into()),
         Expr::Exists { .. } => Some("exists".into()),
         Expr::Extract { .. } => Some("extract".into()),

@@ -169,7 +169,8 @@ impl Binder<'_> {
     }
 
     fn scalar_in_from(&self, name: &str, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
-        let column = given.as_ref().map_or_else(|| name.to_owned(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
+        let column =
+            given.as_ref().map_or_else(|| name.to_owned(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
         let mut select = crate::bind::relation::empty_select()?;
         select.projection = vec![SelectItem::ExprWithAlias { expr: call(name, args), alias: Ident::with_quote('"', column) }];
         let mut subquery = crate::bind::relation::empty_query()?;
@@ -184,7 +185,9 @@ impl Binder<'_> {
         for arg in args {
             match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => source.positional.push(constant(&e, &name)?),
-                FunctionArg::Named { name: label, arg: FunctionArgExpr::Expr(e), .. } => source.named.push((ident_text(&label), constant(&e, &name)?)),
+                FunctionArg::Named { name: label, arg: FunctionArgExpr::Expr(e), .. } => {
+                    source.named.push((ident_text(&label), constant(&e, &name)?))
+                }
                 FunctionArg::ExprNamed { name: Expr::Identifier(label), arg: FunctionArgExpr::Expr(e), .. } => {
                     source.named.push((ident_text(&label), constant(&e, &name)?));
                 }
@@ -221,12 +224,18 @@ impl Binder<'_> {
                 SelectItem::UnnamedExpr(Expr::Function(f)) if self.set_returning(&f.name).is_some() => {
                     let name = self.move_to_from(&Expr::Function(f), select)?;
                     let options = ast::WildcardAdditionalOptions::default();
-                    SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])), options)
+                    SelectItem::QualifiedWildcard(
+                        SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])),
+                        options,
+                    )
                 }
                 SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options) => match self.call_in(&expr) {
                     Some(f) => {
                         let name = self.move_to_from(&f, select)?;
-                        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])), options)
+                        SelectItem::QualifiedWildcard(
+                            SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![Ident::with_quote('"', name)])),
+                            options,
+                        )
                     }
                     None => SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(expr), options),
                 },
@@ -306,7 +315,11 @@ fn constant(expr: &Expr, function: &str) -> Result<ScalarValue> {
             Value::DollarQuotedString(s) => Ok(ScalarValue::Utf8(Some(s.value.clone()))),
             Value::Boolean(b) => Ok(ScalarValue::Boolean(Some(*b))),
             Value::Null => Ok(ScalarValue::Null),
-            Value::Number(n, _) => n.parse::<i64>().map(|n| ScalarValue::Int64(Some(n))).or_else(|_| n.parse::<f64>().map(|n| ScalarValue::Float64(Some(n)))).map_err(|_| refuse()),
+            Value::Number(n, _) => n
+                .parse::<i64>()
+                .map(|n| ScalarValue::Int64(Some(n)))
+                .or_else(|_| n.parse::<f64>().map(|n| ScalarValue::Float64(Some(n))))
+                .map_err(|_| refuse()),
             _ => Err(refuse()),
         },
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } => match constant(expr, function)? {
@@ -320,7 +333,9 @@ fn constant(expr: &Expr, function: &str) -> Result<ScalarValue> {
             Ok(ScalarValue::List(ScalarValue::new_list_nullable(&values, &ty)))
         }
         // 'text'::timestamptz and timestamptz 'text': the source reads the text.
-        Expr::Cast { expr, data_type: DataType::Timestamp(..) | DataType::Date | DataType::Text | DataType::Varchar(_), .. } => constant(expr, function),
+        Expr::Cast { expr, data_type: DataType::Timestamp(..) | DataType::Date | DataType::Text | DataType::Varchar(_), .. } => {
+            constant(expr, function)
+        }
         Expr::TypedString(typed) => match &typed.value.value {
             Value::SingleQuotedString(s) => Ok(ScalarValue::Utf8(Some(s.clone()))),
             _ => Err(refuse()),

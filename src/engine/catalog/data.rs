@@ -283,7 +283,11 @@ mod tests {
             let ty = parse_spelling(text).unwrap();
             assert_eq!(parse_spelling(&spelling(&ty)), Some(ty.clone()), "{text}");
         }
-        let record = SqlType::Record(vec![("a b".into(), SqlType::Int4), ("n".into(), SqlType::Numeric(Some((4, 1)))), ("r".into(), SqlType::Record(vec![("x".into(), SqlType::Text)]))]);
+        let record = SqlType::Record(vec![
+            ("a b".into(), SqlType::Int4),
+            ("n".into(), SqlType::Numeric(Some((4, 1)))),
+            ("r".into(), SqlType::Record(vec![("x".into(), SqlType::Text)])),
+        ]);
         assert_eq!(parse_spelling(&spelling(&record)), Some(record.clone()));
         let array = SqlType::Array(Box::new(record));
         assert_eq!(parse_spelling(&spelling(&array)), Some(array));

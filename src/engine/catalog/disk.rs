@@ -42,8 +42,11 @@ pub fn load(directory: &Path) -> Result<Option<CatalogData>> {
             .hint("Restore the file from a backup, or move it away to start with an empty catalog.")
     })?;
     if data.format > FORMAT {
-        return Err(Error::new(Kind::NotInPrerequisiteState, format!("the catalog \"{}\" was written by a newer version of squilla", path.display()))
-            .detail(format!("Its format is {}; this version reads up to {FORMAT}.", data.format)));
+        return Err(Error::new(
+            Kind::NotInPrerequisiteState,
+            format!("the catalog \"{}\" was written by a newer version of squilla", path.display()),
+        )
+        .detail(format!("Its format is {}; this version reads up to {FORMAT}.", data.format)));
     }
     Ok(Some(data))
 }

@@ -109,7 +109,9 @@ mod tests {
             let catalog = Catalog::open(dir.path()).unwrap();
             let before = catalog.version();
             let oid = catalog.update(|d| d.create_schema("lake", "squilla")).unwrap();
-            catalog.update(|d| d.create_relation("lake", "v", "squilla", vec![], RelationKind::View { sql: "SELECT 1".into(), depends_on: vec![] })).unwrap();
+            catalog
+                .update(|d| d.create_relation("lake", "v", "squilla", vec![], RelationKind::View { sql: "SELECT 1".into(), depends_on: vec![] }))
+                .unwrap();
             assert!(catalog.version() > before);
             oid
         };

@@ -74,7 +74,8 @@ impl ParquetStore {
         let (directory, temporary) = match catalog.directory() {
             Some(directory) => (directory.join("data"), None),
             None => {
-                let made = tempfile::Builder::new().prefix("squilla-").tempdir().map_err(|e| Error::io("could not create a temporary directory", e))?;
+                let made =
+                    tempfile::Builder::new().prefix("squilla-").tempdir().map_err(|e| Error::io("could not create a temporary directory", e))?;
                 (made.path().to_owned(), Some(made))
             }
         };
@@ -194,13 +195,19 @@ fn scan_schema(columns: &[ColumnEntry]) -> Result<SchemaRef> {
 /// A batch as the table's columns: 42804 for a wrong number of columns, 22003 and 22P02 for values, 23502 for NULL.
 fn fit(batch: &RecordBatch, schema: &SchemaRef, required: &[bool], table: &str) -> Result<RecordBatch> {
     if batch.num_columns() != schema.fields().len() {
-        return Err(Error::new(Kind::DatatypeMismatch, format!("table \"{table}\" has {} columns but {} were given", schema.fields().len(), batch.num_columns())));
+        return Err(Error::new(
+            Kind::DatatypeMismatch,
+            format!("table \"{table}\" has {} columns but {} were given", schema.fields().len(), batch.num_columns()),
+        ));
     }
     let mut columns = Vec::with_capacity(batch.num_columns());
     for ((column, field), required) in batch.columns().iter().zip(schema.fields()).zip(required) {
         let column = fit_column(column, field)?;
         if *required && column.logical_null_count() > 0 {
-            return Err(Error::new(Kind::NotNullViolation, format!("null value in column \"{}\" of relation \"{table}\" violates not-null constraint", field.name())));
+            return Err(Error::new(
+                Kind::NotNullViolation,
+                format!("null value in column \"{}\" of relation \"{table}\" violates not-null constraint", field.name()),
+            ));
         }
         columns.push(column);
     }
@@ -238,7 +245,14 @@ impl TableStore for ParquetStore {
         });
         let files = FileSet::Fixed(files.collect(), self.pin(relation.oid));
         let schema = scan_schema(&relation.columns)?;
-        Ok(Arc::new(FilesTable::new(Arc::clone(&self.access), files, Arc::new(ParquetFormat::new().with_skip_metadata(false)), schema, Vec::new(), true)))
+        Ok(Arc::new(FilesTable::new(
+            Arc::clone(&self.access),
+            files,
+            Arc::new(ParquetFormat::new().with_skip_metadata(false)),
+            schema,
+            Vec::new(),
+            true,
+        )))
     }
 
     async fn append(&self, schema: &str, name: &str, stream: SendableRecordBatchStream) -> Result<u64> {

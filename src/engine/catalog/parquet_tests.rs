@@ -12,7 +12,16 @@ use crate::catalog::relations::DropKind;
 fn columns() -> Vec<ColumnEntry> {
     let mut id = ColumnEntry::new("id", &SqlType::Int4);
     id.not_null = true;
-    let types = [("t", "varchar(9)"), ("i", "interval"), ("v", "vector"), ("img", "image"), ("j", "jsonb"), ("n", "numeric(10,2)"), ("tags", "text[]"), ("b", "bytea")];
+    let types = [
+        ("t", "varchar(9)"),
+        ("i", "interval"),
+        ("v", "vector"),
+        ("img", "image"),
+        ("j", "jsonb"),
+        ("n", "numeric(10,2)"),
+        ("tags", "text[]"),
+        ("b", "bytea"),
+    ];
     std::iter::once(id).chain(types.iter().map(|(n, t)| ColumnEntry::new(*n, &SqlType::parse(t).unwrap()))).collect()
 }
 
@@ -29,7 +38,9 @@ fn rows(ids: Vec<Option<i64>>) -> SendableRecordBatchStream {
     let mut arrays: Vec<ArrayRef> = fields.iter().map(|f| datafusion::arrow::array::new_null_array(f.data_type(), n)).collect();
     arrays[0] = Arc::new(Int64Array::from(ids));
     arrays[1] = Arc::new(StringArray::from_iter_values((0..n).map(|i| format!("t{i}"))));
-    arrays[2] = Arc::new((0..n).map(|i| Some(IntervalMonthDayNano::new(14, i as i32, 5_500_000_000))).collect::<datafusion::arrow::array::IntervalMonthDayNanoArray>());
+    arrays[2] = Arc::new(
+        (0..n).map(|i| Some(IntervalMonthDayNano::new(14, i as i32, 5_500_000_000))).collect::<datafusion::arrow::array::IntervalMonthDayNanoArray>(),
+    );
     let schema = Arc::new(Schema::new(fields));
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays);
     Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([batch.map_err(Into::into)])))
@@ -94,7 +105,10 @@ async fn what_is_refused_leaves_nothing() {
     assert_eq!(code(s.store.append("public", "none", rows(vec![])).await), "42P01");
     assert_eq!(s.store.create(new_table("t"), None).await.unwrap_err().sqlstate(), "42P07");
     assert_eq!(s.store.create(NewTable { if_not_exists: true, ..new_table("t") }, Some(rows(vec![Some(1)]))).await.unwrap(), None);
-    let failing = RecordBatchStreamAdapter::new(rows(vec![]).schema(), rows(vec![Some(1)]).chain(futures::stream::iter([Err(to_datafusion(Error::new(Kind::BadMedia, "x")))])));
+    let failing = RecordBatchStreamAdapter::new(
+        rows(vec![]).schema(),
+        rows(vec![Some(1)]).chain(futures::stream::iter([Err(to_datafusion(Error::new(Kind::BadMedia, "x")))])),
+    );
     assert_eq!(s.store.create(new_table("u"), Some(Box::pin(failing))).await.unwrap_err().sqlstate(), "22P03");
     let never = RecordBatchStreamAdapter::new(rows(vec![]).schema(), rows(vec![Some(1)]).chain(futures::stream::pending()));
     let inserting = s.store.append("public", "t", Box::pin(never));

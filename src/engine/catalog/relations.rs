@@ -102,13 +102,16 @@ impl CatalogData {
 
     /// The relation of this OID: (schema, name, relation).
     pub fn relation_by_oid(&self, oid: u32) -> Option<(&str, &str, &Relation)> {
-        self.schemas.iter().find_map(|(schema, entry)| entry.relations.iter().find(|(_, r)| r.oid == oid).map(|(name, r)| (schema.as_str(), name.as_str(), r)))
+        self.schemas
+            .iter()
+            .find_map(|(schema, entry)| entry.relations.iter().find(|(_, r)| r.oid == oid).map(|(name, r)| (schema.as_str(), name.as_str(), r)))
     }
 
     /// CREATE SCHEMA: its OID, or 42P06.
     pub fn create_schema(&mut self, name: &str, owner: &str) -> Result<u32> {
         if name.starts_with("pg_") {
-            return Err(Error::new(Kind::InvalidName, format!("unacceptable schema name \"{name}\"")).detail("The prefix \"pg_\" is reserved for system schemas."));
+            return Err(Error::new(Kind::InvalidName, format!("unacceptable schema name \"{name}\""))
+                .detail("The prefix \"pg_\" is reserved for system schemas."));
         }
         if self.schemas.contains_key(name) || matches!(name, "information_schema" | "squilla") {
             return Err(Error::new(Kind::DuplicateSchema, format!("schema \"{name}\" already exists")));
@@ -192,8 +195,11 @@ impl CatalogData {
         };
         if !kind.fits(&relation.kind) {
             let right = relation.kind.word();
-            return Err(Error::new(Kind::WrongObjectType, format!("\"{name}\" is not {} {}", article(kind.word()), kind.word()))
-                .hint(format!("Use DROP {} to remove {} {right}.", right.to_uppercase(), article(right))));
+            return Err(Error::new(Kind::WrongObjectType, format!("\"{name}\" is not {} {}", article(kind.word()), kind.word())).hint(format!(
+                "Use DROP {} to remove {} {right}.",
+                right.to_uppercase(),
+                article(right)
+            )));
         }
         let (oid, word) = (relation.oid, relation.kind.word());
         if !cascade {
@@ -260,7 +266,8 @@ impl CatalogData {
     pub fn rename_column(&mut self, schema: &str, name: &str, column: &str, to: &str) -> Result<()> {
         let relation = self.relation_mut(schema, name)?;
         if matches!(&relation.kind, RelationKind::Table { files } if !files.is_empty()) {
-            return Err(Error::unsupported("renaming a column of a table that has rows is not supported").hint("Use CREATE TABLE ... AS SELECT with the new name."));
+            return Err(Error::unsupported("renaming a column of a table that has rows is not supported")
+                .hint("Use CREATE TABLE ... AS SELECT with the new name."));
         }
         if relation.columns.iter().any(|c| c.name == to) {
             return Err(Error::new(Kind::DuplicateColumn, format!("column \"{to}\" of relation \"{name}\" already exists")));

@@ -53,7 +53,9 @@ fn writable(relation: &Relation, name: &str) -> Result<()> {
     match &relation.kind {
         RelationKind::Table { .. } => Ok(()),
         RelationKind::View { .. } => Err(Error::new(Kind::NotInPrerequisiteState, format!("cannot insert into view \"{name}\""))),
-        RelationKind::External { .. } => Err(Error::unsupported(format!("cannot insert into external table \"{name}\"")).hint("Write files with COPY (query) TO 'location'.")),
+        RelationKind::External { .. } => {
+            Err(Error::unsupported(format!("cannot insert into external table \"{name}\"")).hint("Write files with COPY (query) TO 'location'."))
+        }
     }
 }
 
@@ -90,7 +92,8 @@ fn insert_columns(relation: &Relation, named: &[String], table: &str) -> Result<
     let mut positions = Vec::with_capacity(named.len());
     for name in named {
         let position = relation.columns.iter().position(|c| c.name == *name);
-        let position = position.ok_or_else(|| Error::new(Kind::UndefinedColumn, format!("column \"{name}\" of relation \"{table}\" does not exist")))?;
+        let position =
+            position.ok_or_else(|| Error::new(Kind::UndefinedColumn, format!("column \"{name}\" of relation \"{table}\" does not exist")))?;
         if positions.contains(&position) {
             return Err(Error::new(Kind::DuplicateColumn, format!("column \"{name}\" specified more than once")));
         }
@@ -141,7 +144,20 @@ async fn arranged(session: &Arc<Session>, plan: LogicalPlan, relation: &Relation
 /// PostgreSQL's assignment rule, roughly: text does not become a number or a time by itself.
 fn assignable(from: &SqlType, arrow: &DataType, to: &SqlType, column: &str) -> Result<()> {
     let text = |t: &SqlType| matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name);
-    let ok = from == to || *from == SqlType::Unknown || text(to) || text(from) || (arrow.is_numeric() && to.arrow().is_numeric()) || (arrow.is_temporal() && to.arrow().is_temporal()) || matches!((from, to), (SqlType::Array(_), SqlType::Array(_) | SqlType::Vector) | (SqlType::Vector, SqlType::Array(_)) | (SqlType::Record(_), SqlType::Record(_)) | (SqlType::Bytea, SqlType::Bit) | (SqlType::Bit, SqlType::Bytea));
+    let ok = from == to
+        || *from == SqlType::Unknown
+        || text(to)
+        || text(from)
+        || (arrow.is_numeric() && to.arrow().is_numeric())
+        || (arrow.is_temporal() && to.arrow().is_temporal())
+        || matches!(
+            (from, to),
+            (SqlType::Array(_), SqlType::Array(_) | SqlType::Vector)
+                | (SqlType::Vector, SqlType::Array(_))
+                | (SqlType::Record(_), SqlType::Record(_))
+                | (SqlType::Bytea, SqlType::Bit)
+                | (SqlType::Bit, SqlType::Bytea)
+        );
     if ok {
         return Ok(());
     }
@@ -201,7 +217,8 @@ fn superuser(session: &Session) -> Result<()> {
     if session.superuser {
         return Ok(());
     }
-    Err(Error::new(Kind::InsufficientPrivilege, "must be superuser to COPY to or from a file").hint("Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone."))
+    Err(Error::new(Kind::InsufficientPrivilege, "must be superuser to COPY to or from a file")
+        .hint("Anyone can COPY to stdout or from stdin. psql's \\copy command also works for anyone."))
 }
 
 /// COPY ... TO 'location'

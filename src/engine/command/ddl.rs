@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use sqlparser::ast::{self, AlterTable, AlterTableOperation, ColumnOption, CommentObject, CreateTable, CreateView, ObjectName, ObjectType, SchemaName, Truncate};
+use sqlparser::ast::{
+    self, AlterTable, AlterTableOperation, ColumnOption, CommentObject, CreateTable, CreateView, ObjectName, ObjectType, SchemaName, Truncate,
+};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
@@ -28,7 +30,8 @@ fn place(session: &Arc<Session>, name: &ObjectName) -> Result<(String, String)> 
         }
         [schema, name] | [_, schema, name] => {
             if matches!(schema.as_str(), "pg_catalog" | "information_schema" | "squilla") {
-                return Err(Error::new(Kind::InsufficientPrivilege, format!("permission denied to create \"{schema}.{name}\"")).detail("System schemas cannot be changed."));
+                return Err(Error::new(Kind::InsufficientPrivilege, format!("permission denied to create \"{schema}.{name}\""))
+                    .detail("System schemas cannot be changed."));
             }
             Ok((schema.clone(), name.clone()))
         }
@@ -48,7 +51,11 @@ fn declared(column: &ast::ColumnDef) -> Result<ColumnEntry> {
             ColumnOption::Null => {}
             ColumnOption::Default(expr) => entry.default = Some(expr.to_string()),
             ColumnOption::Comment(comment) => entry.comment = Some(comment.clone()),
-            other => return Err(Error::unsupported(format!("the column constraint {other} is not supported yet")).hint("NOT NULL and DEFAULT are supported.")),
+            other => {
+                return Err(
+                    Error::unsupported(format!("the column constraint {other} is not supported yet")).hint("NOT NULL and DEFAULT are supported.")
+                );
+            }
         }
     }
     Ok(entry)
@@ -130,7 +137,11 @@ pub async fn create_view(session: &Arc<Session>, create: &CreateView, statement:
     let kind = RelationKind::View { sql: query, depends_on: Vec::new() };
     let owner = session.shared.user.clone();
     session.database.catalog.update(|data| {
-        if create.or_replace { data.replace_view(&schema, &name, &owner, columns, kind) } else { data.create_relation(&schema, &name, &owner, columns, kind) }
+        if create.or_replace {
+            data.replace_view(&schema, &name, &owner, columns, kind)
+        } else {
+            data.create_relation(&schema, &name, &owner, columns, kind)
+        }
     })?;
     done("CREATE VIEW")
 }
@@ -151,7 +162,8 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
     let (access, location) = (&session.database.files, create.location.as_str());
     let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &frame.state);
     let found = frame.stop.guard(made).await?.schema();
-    let columns = if columns.is_empty() { found.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect() } else { columns };
+    let columns =
+        if columns.is_empty() { found.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect() } else { columns };
     let kind = RelationKind::External {
         format: create.format.clone(),
         location: create.location.clone(),

@@ -36,7 +36,9 @@ pub fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Option<Ve
         StatementKind::Explain(_) => Some(vec![column("QUERY PLAN", SqlType::Text)]),
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
-            ast::Statement::Execute { name: Some(name), .. } => session.inner.lock().prepared.get(&crate::statement::name_text(name)).and_then(|p| p.fields().map(<[_]>::to_vec)),
+            ast::Statement::Execute { name: Some(name), .. } => {
+                session.inner.lock().prepared.get(&crate::statement::name_text(name)).and_then(|p| p.fields().map(<[_]>::to_vec))
+            }
             _ => None,
         },
         _ => None,
@@ -83,7 +85,8 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
             (CopyTarget::Location(location), true) => data::copy_to(session, copy, location, statement, parameters).await,
             (CopyTarget::Location(location), false) => data::copy_from(session, copy, location, statement).await,
             (CopyTarget::Stdout, true) => data::copy_out(session, copy, statement, parameters).await,
-            _ => Err(Error::unsupported("COPY FROM STDIN is not supported yet").hint("Use COPY ... FROM 'path', or INSERT ... SELECT FROM read_csv('path').")),
+            _ => Err(Error::unsupported("COPY FROM STDIN is not supported yet")
+                .hint("Use COPY ... FROM 'path', or INSERT ... SELECT FROM read_csv('path').")),
         },
     }
 }
@@ -114,7 +117,9 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::Drop { object_type, if_exists, names, cascade, .. } => ddl::drop(session, *object_type, *if_exists, names, *cascade),
         S::Truncate(truncate) => ddl::truncate(session, truncate).await,
         S::AlterTable(alter) => ddl::alter_table(session, alter),
-        S::Comment { object_type, object_name, comment, if_exists, .. } => ddl::comment(session, *object_type, object_name, comment.as_ref(), *if_exists),
+        S::Comment { object_type, object_name, comment, if_exists, .. } => {
+            ddl::comment(session, *object_type, object_name, comment.as_ref(), *if_exists)
+        }
         S::Insert(insert) => data::insert(session, insert, statement, parameters).await,
         S::Update { .. } | S::Delete(_) | S::Merge { .. } => Err(Error::unsupported("UPDATE, DELETE and MERGE are not supported yet")
             .hint("Write the rows that should stay into a new table with CREATE TABLE ... AS SELECT.")),

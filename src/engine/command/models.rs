@@ -60,7 +60,8 @@ const OPTIONS: [&str; 10] = ["source", "format", "file", "sha256", "device", "ma
 fn from_options(create: &CreateModel, task: Task) -> Result<RegisteredModel> {
     let mut model = RegisteredModel { name: create.name.clone(), task: Some(task), ..RegisteredModel::default() };
     for (name, value) in &create.options {
-        let number = || value.parse::<usize>().map(Some).map_err(|_| Error::invalid_argument(format!("{name} must be a whole number, not \"{value}\"")));
+        let number =
+            || value.parse::<usize>().map(Some).map_err(|_| Error::invalid_argument(format!("{name} must be a whole number, not \"{value}\"")));
         let text = || Some(value.clone());
         match name.as_str() {
             "source" => model.source = value.clone(),
@@ -75,7 +76,9 @@ fn from_options(create: &CreateModel, task: Task) -> Result<RegisteredModel> {
             "comment" => model.comment = text(),
             other => {
                 let near = did_you_mean(other, OPTIONS).map(|n| format!(" Perhaps you meant \"{n}\".")).unwrap_or_default();
-                return Err(Error::invalid_argument(format!("a model has no option \"{other}\"")).hint(format!("Options are {}.{near}", OPTIONS.join(", "))));
+                return Err(
+                    Error::invalid_argument(format!("a model has no option \"{other}\"")).hint(format!("Options are {}.{near}", OPTIONS.join(", ")))
+                );
             }
         }
     }

@@ -277,7 +277,8 @@ pub async fn prepare(session: &Arc<Session>, name: &Ident, types: &[ast::DataTyp
             return Err(Error::new(Kind::DuplicatePrepared, format!("prepared statement \"{name}\" already exists")));
         }
         if state.prepared.len() >= max {
-            return Err(Error::new(Kind::ConfigurationLimit, "too many prepared statements").hint("The limit is the setting squilla.max_prepared_statements."));
+            return Err(Error::new(Kind::ConfigurationLimit, "too many prepared statements")
+                .hint("The limit is the setting squilla.max_prepared_statements."));
         }
     }
     let given: Vec<Option<SqlType>> = types.iter().map(|t| SqlType::parse(&t.to_string())).collect();
@@ -294,8 +295,11 @@ pub async fn execute(session: &Arc<Session>, name: &ObjectName, given: &[Expr]) 
     let prepared = prepared.ok_or_else(|| Error::new(Kind::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist")))?;
     let wanted = prepared.parameter_types();
     if wanted.len() != given.len() {
-        return Err(Error::new(Kind::Syntax, format!("wrong number of parameters for prepared statement \"{name}\""))
-            .detail(format!("Expected {} parameters but got {}.", wanted.len(), given.len())));
+        return Err(Error::new(Kind::Syntax, format!("wrong number of parameters for prepared statement \"{name}\"")).detail(format!(
+            "Expected {} parameters but got {}.",
+            wanted.len(),
+            given.len()
+        )));
     }
     let mut values = Vec::with_capacity(given.len());
     for (expr, ty) in given.iter().zip(wanted) {

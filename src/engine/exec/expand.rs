@@ -18,7 +18,9 @@ use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExp
 use datafusion::physical_plan::execution_plan::EmissionType;
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
+};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use squilla_core::columns::Arg;
@@ -52,7 +54,13 @@ pub struct ExpandExec {
 
 impl ExpandExec {
     /// An operator over `input`; `generated` are the call's columns under their output names.
-    pub fn new(input: Arc<dyn ExecutionPlan>, call: CallSpec, args: Vec<Arc<dyn PhysicalExpr>>, generated: Arc<Vec<Arc<Field>>>, outer: bool) -> Self {
+    pub fn new(
+        input: Arc<dyn ExecutionPlan>,
+        call: CallSpec,
+        args: Vec<Arc<dyn PhysicalExpr>>,
+        generated: Arc<Vec<Arc<Field>>>,
+        outer: bool,
+    ) -> Self {
         let fields: Vec<Arc<Field>> = input.schema().fields().iter().chain(generated.iter()).cloned().collect();
         let schema = Arc::new(Schema::new(fields));
         let properties = PlanProperties::new(
@@ -140,7 +148,10 @@ impl ExecutionPlan for ExpandExec {
         let out = input
             .flat_map(move |batch| match batch {
                 Ok(batch) => stream::iter(
-                    (0..batch.num_rows()).step_by(rows_max).map(|start| Ok(batch.slice(start, rows_max.min(batch.num_rows() - start)))).collect::<Vec<_>>(),
+                    (0..batch.num_rows())
+                        .step_by(rows_max)
+                        .map(|start| Ok(batch.slice(start, rows_max.min(batch.num_rows() - start))))
+                        .collect::<Vec<_>>(),
                 )
                 .left_stream(),
                 Err(e) => stream::iter([Err(e)]).right_stream(),
@@ -254,8 +265,7 @@ impl Work {
             return Err(Error::internal("not a lazy set-returning call"));
         };
         let signature = self.call.entry.declaration.signatures.get(self.call.signature).ok_or_else(|| Error::internal("no such overload"))?;
-        let null = signature.strict
-            && args.iter().zip(&signature.arguments).any(|(arg, declared)| declared.strict() && arg.is_null(0));
+        let null = signature.strict && args.iter().zip(&signature.arguments).any(|(arg, declared)| declared.strict() && arg.is_null(0));
         let mut sent = false;
         if !null {
             let call = Arc::new(Call {

@@ -158,8 +158,7 @@ pub async fn run(
         return Err(Error::internal(format!("{} gave {} values for {called} rows", spec.entry.declaration.name, outcome.array.len())));
     }
     let original = strict.original_rows();
-    let errors: Vec<(usize, Error)> =
-        outcome.errors.into_iter().filter_map(|(row, error)| original.get(row).map(|r| (*r, error))).collect();
+    let errors: Vec<(usize, Error)> = outcome.errors.into_iter().filter_map(|(row, error)| original.get(row).map(|r| (*r, error))).collect();
     let array = strict.scatter(outcome.array)?;
     match spec.on_error {
         OnError::Raise => {

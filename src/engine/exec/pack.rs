@@ -20,7 +20,9 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use datafusion::physical_plan::{
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
+};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use squilla_core::columns::{self, Arg};
 use squilla_core::error::{Error, Result};
@@ -280,10 +282,11 @@ impl Work {
     fn release(&self, columns: &mut [ArrayRef], done: usize, rows: usize) {
         for (index, step) in self.steps.iter().enumerate().take(done + 1) {
             let position = self.inputs + index;
-            let read_later = self.steps.iter().skip(done + 1).any(|later| {
-                later.args.iter().chain(later.guard.iter()).any(|e| reads(e, position))
-            });
-            if !step.output && !read_later && let Some(column) = columns.get_mut(position) {
+            let read_later = self.steps.iter().skip(done + 1).any(|later| later.args.iter().chain(later.guard.iter()).any(|e| reads(e, position)));
+            if !step.output
+                && !read_later
+                && let Some(column) = columns.get_mut(position)
+            {
                 *column = new_null_array(column.data_type(), rows);
             }
         }

@@ -118,7 +118,8 @@ fn over(plan: &LogicalPlan, left: &Arc<LogicalPlan>, outer: bool) -> DfResult<Lo
                     Some(_) => Arc::clone(left),
                     None => Arc::new(over(&expand.input, left, outer)?),
                 };
-                let moved = Expand::try_new(input, inward(expand.call.clone())?, outer || expand.outer, expand.qualifier.clone(), expand.generated.clone())?;
+                let moved =
+                    Expand::try_new(input, inward(expand.call.clone())?, outer || expand.outer, expand.qualifier.clone(), expand.generated.clone())?;
                 Ok(LogicalPlan::Extension(Extension { node: Arc::new(moved) }))
             }
             _ => Err(unsupported("LATERAL subqueries over set-returning functions can filter and project only")),

@@ -64,9 +64,12 @@ fn lift_node(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Transfor
             let schema = Arc::clone(&values.schema);
             lift_values(values.values, &schema, functions).map(Transformed::yes)
         }
-        LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_) | LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(_) | LogicalPlan::Repartition(_) => {
-            lift_unary(plan, functions).map(Transformed::yes)
-        }
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Repartition(_) => lift_unary(plan, functions).map(Transformed::yes),
         other => Err(unsupported(&format!("model and media functions cannot be used in {}", other.display()))),
     }
 }
@@ -246,7 +249,10 @@ impl<'a> Lifter<'a> {
                 let on_error = signature.position("on_error").and_then(|p| args.get(p)).cloned();
                 for (position, declared) in signature.arguments.iter().enumerate() {
                     let file = types.get(position).is_some_and(|t| SqlType::of_arrow(t) == SqlType::File);
-                    if declared.ty == SqlType::Bytea && file && let Some(arg) = args.get_mut(position) {
+                    if declared.ty == SqlType::Bytea
+                        && file
+                        && let Some(arg) = args.get_mut(position)
+                    {
                         let fetch = self.fetch(arg.clone(), on_error.clone())?;
                         *arg = self.step(fetch, guard)?;
                     }
@@ -262,7 +268,8 @@ impl<'a> Lifter<'a> {
         let udf = self.functions.udf("file_content").ok_or_else(|| to_datafusion(Error::internal("file_content is not declared")))?;
         let entry = &marker(udf).ok_or_else(|| to_datafusion(Error::internal("file_content is not ours")))?.entry;
         let signature = entry.declaration.signatures.iter().find(|s| s.arguments.first().is_some_and(|a| a.ty == SqlType::File));
-        let signature = signature.or(entry.declaration.signatures.first()).ok_or_else(|| to_datafusion(Error::internal("file_content has no overload")))?;
+        let signature =
+            signature.or(entry.declaration.signatures.first()).ok_or_else(|| to_datafusion(Error::internal("file_content has no overload")))?;
         let mut args = vec![file];
         for argument in signature.arguments.iter().skip(1) {
             let policy = on_error.clone().filter(|_| argument.name == "on_error");

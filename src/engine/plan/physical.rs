@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field};
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
 use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, UserDefinedLogicalNode};
@@ -74,7 +74,14 @@ fn steps(compute: &Compute, planner: &dyn PhysicalPlanner, session: &dyn Session
 
 type CallWithArgs = (CallSpec, Vec<Arc<dyn PhysicalExpr>>);
 
-fn call(expr: &Expr, recorded: bool, schema: &DFSchema, planner: &dyn PhysicalPlanner, session: &dyn Session, context: &PhysicalPlanningContext) -> DfResult<CallWithArgs> {
+fn call(
+    expr: &Expr,
+    recorded: bool,
+    schema: &DFSchema,
+    planner: &dyn PhysicalPlanner,
+    session: &dyn Session,
+    context: &PhysicalPlanningContext,
+) -> DfResult<CallWithArgs> {
     let Expr::ScalarFunction(function) = expr else {
         return Err(to_datafusion(Error::internal(format!("not a call: {expr}"))));
     };

@@ -283,8 +283,16 @@ pub struct OutputStyle {
 
 /// Settings whose change the client is told of.
 const REPORTED: &[&str] = &[
-    "application_name", "client_encoding", "datestyle", "intervalstyle", "timezone", "standard_conforming_strings", "is_superuser", "session_authorization",
-    "default_transaction_read_only", "in_hot_standby",
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "intervalstyle",
+    "timezone",
+    "standard_conforming_strings",
+    "is_superuser",
+    "session_authorization",
+    "default_transaction_read_only",
+    "in_hot_standby",
 ];
 
 /// A session.

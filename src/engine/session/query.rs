@@ -103,7 +103,10 @@ impl Session {
     async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
         self.check_transaction(&prepared.statement)?;
         if parameters.len() < prepared.parameters.len() {
-            return Err(Error::new(Kind::ProtocolViolation, format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len())));
+            return Err(Error::new(
+                Kind::ProtocolViolation,
+                format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len()),
+            ));
         }
         let Some(plan) = &prepared.plan else { return crate::command::run(self, &prepared.statement, parameters).await };
         // Tables may have changed since the statement was planned.
@@ -159,7 +162,8 @@ impl Session {
         let state = self.state()?;
         let mut config = state.config().clone().with_extension(Arc::new(statement_env));
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        config.options_mut().execution.batch_size = datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
+        config.options_mut().execution.batch_size =
+            datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
         let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
         Ok(Frame { state, errors, stop })
     }
@@ -200,7 +204,13 @@ impl Session {
         let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
-        let relations = StatementRelations { data: Arc::clone(&data), store: Arc::clone(&self.database.store), search_path, made, other: Arc::new(SessionView(Arc::downgrade(self))) };
+        let relations = StatementRelations {
+            data: Arc::clone(&data),
+            store: Arc::clone(&self.database.store),
+            search_path,
+            made,
+            other: Arc::new(SessionView(Arc::downgrade(self))),
+        };
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
         plan.map_err(|e| from_datafusion_in(e, text))
@@ -213,7 +223,11 @@ impl Session {
         Ok(SessionStateBuilder::new_from_existing(state).with_config(config).build())
     }
 
-    async fn resolve_sources(&self, sources: &[BoundSource], state: &SessionState) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
+    async fn resolve_sources(
+        &self,
+        sources: &[BoundSource],
+        state: &SessionState,
+    ) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
         let mut made = HashMap::new();
         for source in sources {
             let provider = crate::source::tables::resolve(&source.call, &self.database.files, state).await?;
@@ -234,7 +248,8 @@ impl Session {
         for name in relation_names(statement) {
             let Some((schema, table, relation)) = lookup.find(&name) else { continue };
             if let RelationKind::External { format, location, options, partitioned_by } = &relation.kind {
-                let external = crate::source::tables::external(&relation.columns, format, location, options, partitioned_by, &self.database.files, state);
+                let external =
+                    crate::source::tables::external(&relation.columns, format, location, options, partitioned_by, &self.database.files, state);
                 let provider = external.await?;
                 made.insert(format!("{schema}.{table}"), provider);
             }
@@ -375,7 +390,12 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<SqlType>]) -> Result<
     Ok((1..=highest)
         .map(|n| match given.get(n - 1).and_then(Clone::clone).filter(|t| *t != SqlType::Unknown) {
             Some(ty) => ty,
-            None => inferred.get(&format!("${n}")).and_then(|t| t.as_ref()).map(SqlType::of_arrow).filter(|t| *t != SqlType::Unknown).unwrap_or(SqlType::Text),
+            None => inferred
+                .get(&format!("${n}"))
+                .and_then(|t| t.as_ref())
+                .map(SqlType::of_arrow)
+                .filter(|t| *t != SqlType::Unknown)
+                .unwrap_or(SqlType::Text),
         })
         .collect())
 }

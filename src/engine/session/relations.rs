@@ -125,4 +125,3 @@ impl SchemaProvider for Schema {
         self.relations.find(&self.name, name).is_ok_and(|t| t.is_some())
     }
 }
-

@@ -103,7 +103,9 @@ pub fn start(
             Some(batch) => Some((batch, (receiver, task, guard))),
             None => match task?.await {
                 Ok(()) => None,
-                Err(e) if e.is_cancelled() => Some((Err(Error::new(Kind::Cancelled, "canceling statement due to user request")), (receiver, None, guard))),
+                Err(e) if e.is_cancelled() => {
+                    Some((Err(Error::new(Kind::Cancelled, "canceling statement due to user request")), (receiver, None, guard)))
+                }
                 Err(e) => Some((Err(Error::internal(format!("the statement failed: {e}"))), (receiver, None, guard))),
             },
         }

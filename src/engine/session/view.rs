@@ -83,7 +83,14 @@ fn picture(session: &Session) -> SystemView {
             .row_errors
             .entries()
             .into_iter()
-            .map(|e| RowErrorRow { query_id: e.query_id, function: e.function, uri: e.uri, sqlstate: e.sqlstate.to_owned(), message: e.message, at: e.at_us })
+            .map(|e| RowErrorRow {
+                query_id: e.query_id,
+                function: e.function,
+                uri: e.uri,
+                sqlstate: e.sqlstate.to_owned(),
+                message: e.message,
+                at: e.at_us,
+            })
             .collect(),
         prepared,
         cursors: Vec::new(),
@@ -106,9 +113,13 @@ fn tables(data: &CatalogData) -> Vec<TableInfo> {
                 comment: c.comment.clone(),
             });
             let (kind, bytes, rows) = match &relation.kind {
-                RelationKind::Table { files } => (TableKind::Table, Some(files.iter().map(|f| f.bytes).sum()), Some(files.iter().map(|f| f.rows).sum())),
+                RelationKind::Table { files } => {
+                    (TableKind::Table, Some(files.iter().map(|f| f.bytes).sum()), Some(files.iter().map(|f| f.rows).sum()))
+                }
                 RelationKind::View { sql, .. } => (TableKind::View { sql: sql.clone() }, None, None),
-                RelationKind::External { format, location, .. } => (TableKind::External { format: format.clone(), location: location.clone() }, None, None),
+                RelationKind::External { format, location, .. } => {
+                    (TableKind::External { format: format.clone(), location: location.clone() }, None, None)
+                }
             };
             all.push(TableInfo {
                 oid: relation.oid,

@@ -81,7 +81,8 @@ pub fn parse_options(location: &str, options: &[(String, CopyOption)], schema: &
         (None, Some("json" | "ndjson" | "jsonl")) => "json".into(),
         (None, None) if name_of(location).is_empty() => "parquet".into(),
         (None, _) => {
-            return Err(Error::invalid_argument(format!("the format of \"{location}\" is not told by its suffix")).hint("Say (FORMAT parquet), (FORMAT csv) or (FORMAT json)."));
+            return Err(Error::invalid_argument(format!("the format of \"{location}\" is not told by its suffix"))
+                .hint("Say (FORMAT parquet), (FORMAT csv) or (FORMAT json)."));
         }
     };
     let rest: Vec<(&str, &CopyOption)> = options.iter().filter(|(n, _)| n != "format").map(|(n, v)| (n.as_str(), v)).collect();
@@ -115,7 +116,9 @@ fn value<'a>(option: &'a CopyOption, name: &str) -> Result<&'a str> {
 fn flag(option: &CopyOption, name: &str) -> Result<bool> {
     match option {
         CopyOption::Flag => Ok(true),
-        CopyOption::Value(text) => squilla_core::settings::parse_bool(text).ok_or_else(|| Error::new(Kind::Syntax, format!("{name} requires a Boolean value"))),
+        CopyOption::Value(text) => {
+            squilla_core::settings::parse_bool(text).ok_or_else(|| Error::new(Kind::Syntax, format!("{name} requires a Boolean value")))
+        }
         CopyOption::List(_) => Err(Error::new(Kind::Syntax, format!("{name} requires a Boolean value"))),
     }
 }
@@ -128,7 +131,11 @@ fn byte(option: &CopyOption, name: &str) -> Result<u8> {
 }
 
 fn count(option: &CopyOption, name: &str) -> Result<usize> {
-    value(option, name)?.parse().ok().filter(|n| *n > 0).ok_or_else(|| Error::invalid_argument(format!("option \"{name}\" must be a positive number")))
+    value(option, name)?
+        .parse()
+        .ok()
+        .filter(|n| *n > 0)
+        .ok_or_else(|| Error::invalid_argument(format!("option \"{name}\" must be a positive number")))
 }
 
 fn unknown(name: &str, format: &str, valid: &[&'static str]) -> Error {
@@ -151,12 +158,17 @@ fn parquet_options(options: &[(&str, &CopyOption)]) -> Result<ParquetOptions> {
                     "snappy" => Compression::SNAPPY,
                     "lz4" | "lz4_raw" => Compression::LZ4_RAW,
                     "none" | "uncompressed" => Compression::UNCOMPRESSED,
-                    other => return Err(Error::invalid_argument(format!("unknown compression \"{other}\"")).hint("Compressions are zstd, snappy, lz4 and none.")),
+                    other => {
+                        return Err(
+                            Error::invalid_argument(format!("unknown compression \"{other}\"")).hint("Compressions are zstd, snappy, lz4 and none.")
+                        );
+                    }
                 };
             }
             "compression_level" => {
                 let level = i32::try_from(count(option, name)?).unwrap_or(i32::MAX);
-                out.compression = Compression::ZSTD(ZstdLevel::try_new(level).map_err(|_| Error::invalid_argument("compression_level must be from 1 to 22"))?);
+                out.compression =
+                    Compression::ZSTD(ZstdLevel::try_new(level).map_err(|_| Error::invalid_argument("compression_level must be from 1 to 22"))?);
             }
             "row_group_size" => out.group_rows = count(option, name)?,
             "row_group_bytes" => out.group_bytes = count(option, name)?,
@@ -239,7 +251,13 @@ mod tests {
 
     fn stream(fail: bool) -> SendableRecordBatchStream {
         let schema = batch(0, 1).schema();
-        let items = (0..3).map(move |i| if fail && i == 2 { Err(crate::error::to_datafusion(Error::new(Kind::DivisionByZero, "division by zero"))) } else { Ok(batch(i * 10, 10)) });
+        let items = (0..3).map(move |i| {
+            if fail && i == 2 {
+                Err(crate::error::to_datafusion(Error::new(Kind::DivisionByZero, "division by zero")))
+            } else {
+                Ok(batch(i * 10, 10))
+            }
+        });
         Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(items)))
     }
 
@@ -288,7 +306,8 @@ mod tests {
         assert_eq!(copy_to(stream(true), &path, &[], &access).await.unwrap_err().sqlstate(), "22012");
         assert_eq!(names(dir.path()), ["t.csv"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
-        let never = RecordBatchStreamAdapter::new(batch(0, 1).schema(), futures::stream::once(async { Ok(batch(0, 1)) }).chain(futures::stream::pending()));
+        let never =
+            RecordBatchStreamAdapter::new(batch(0, 1).schema(), futures::stream::once(async { Ok(batch(0, 1)) }).chain(futures::stream::pending()));
         let copying = copy_to(Box::pin(never), &path, &[], &access);
         assert!(tokio::time::timeout(std::time::Duration::from_millis(100), copying).await.is_err());
         assert_eq!(names(dir.path()), ["t.csv"]);

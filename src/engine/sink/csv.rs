@@ -98,7 +98,12 @@ impl<W: Write + Send> CsvEncoder<W> {
 
 impl<W: Write + Send> Encoder for CsvEncoder<W> {
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let columns = batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| texts(column, &SqlType::of_field(field))).collect::<Result<Vec<_>>>()?;
+        let columns = batch
+            .columns()
+            .iter()
+            .zip(self.schema.fields())
+            .map(|(column, field)| texts(column, &SqlType::of_field(field)))
+            .collect::<Result<Vec<_>>>()?;
         for row in 0..batch.num_rows() {
             for (i, column) in columns.iter().enumerate() {
                 self.separate(i);
@@ -123,8 +128,19 @@ impl<W: Write + Send> Encoder for CsvEncoder<W> {
 pub fn texts(column: &ArrayRef, ty: &SqlType) -> Result<StringArray> {
     let text = match ty {
         // Arrow prints these as PostgreSQL does, and a whole column at a time.
-        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Oid | SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::Json | SqlType::Jsonb
-        | SqlType::Date | SqlType::Numeric(_) | SqlType::Unknown => cast(column, &DataType::Utf8).map_err(from_arrow)?,
+        SqlType::Int2
+        | SqlType::Int4
+        | SqlType::Int8
+        | SqlType::Oid
+        | SqlType::Text
+        | SqlType::Varchar(_)
+        | SqlType::Char(_)
+        | SqlType::Name
+        | SqlType::Json
+        | SqlType::Jsonb
+        | SqlType::Date
+        | SqlType::Numeric(_)
+        | SqlType::Unknown => cast(column, &DataType::Utf8).map_err(from_arrow)?,
         SqlType::Bool => Arc::new(column.as_boolean().iter().map(|v| v.map(|v| if v { "t" } else { "f" })).collect::<StringArray>()),
         SqlType::File => uris(column)?,
         _ => output::texts(column, ty, "UTC")?,
@@ -155,7 +171,13 @@ mod tests {
     use super::*;
 
     fn encode(options: CsvOptions) -> String {
-        let schema = Arc::new(Schema::new(vec![SqlType::Int8.field("n"), SqlType::Text.field("t"), SqlType::Bool.field("b"), SqlType::Bytea.field("y"), SqlType::Timestamptz.field("ts")]));
+        let schema = Arc::new(Schema::new(vec![
+            SqlType::Int8.field("n"),
+            SqlType::Text.field("t"),
+            SqlType::Bool.field("b"),
+            SqlType::Bytea.field("y"),
+            SqlType::Timestamptz.field("ts"),
+        ]));
         let batch = RecordBatch::try_new(
             Arc::clone(&schema),
             vec![

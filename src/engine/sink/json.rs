@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::json::writer::{Encoder as ValueEncoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, Writer, WriterBuilder};
+use datafusion::arrow::json::writer::{
+    Encoder as ValueEncoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, Writer, WriterBuilder,
+};
 use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
 
@@ -27,7 +29,11 @@ pub struct JsonEncoder<W: Write + Send> {
 impl<W: Write + Send> JsonEncoder<W> {
     /// A file of these columns.
     pub fn new(writer: W, schema: &Schema) -> Self {
-        let fields: Vec<Field> = schema.fields().iter().map(|f| if as_text(&SqlType::of_field(f)) { SqlType::Text.field(f.name()) } else { f.as_ref().clone().with_nullable(true) }).collect();
+        let fields: Vec<Field> = schema
+            .fields()
+            .iter()
+            .map(|f| if as_text(&SqlType::of_field(f)) { SqlType::Text.field(f.name()) } else { f.as_ref().clone().with_nullable(true) })
+            .collect();
         let writer = WriterBuilder::new().with_explicit_nulls(true).with_encoder_factory(Arc::new(RawJson)).build(writer);
         Self { writer, schema: Arc::new(Schema::new(fields)) }
     }
@@ -64,7 +70,12 @@ impl<W: Write + Send> Encoder for JsonEncoder<W> {
 struct RawJson;
 
 impl EncoderFactory for RawJson {
-    fn make_default_encoder<'a>(&self, field: &'a FieldRef, array: &'a dyn Array, _: &'a EncoderOptions) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
+    fn make_default_encoder<'a>(
+        &self,
+        field: &'a FieldRef,
+        array: &'a dyn Array,
+        _: &'a EncoderOptions,
+    ) -> std::result::Result<Option<NullableEncoder<'a>>, ArrowError> {
         if !matches!(SqlType::of_field(field), SqlType::Json | SqlType::Jsonb) {
             return Ok(None);
         }
@@ -92,7 +103,8 @@ mod tests {
 
     #[test]
     fn values_nest_and_files_are_uris() {
-        let schema = Arc::new(Schema::new(vec![SqlType::Int8.field("n"), SqlType::Jsonb.field("j"), SqlType::Bytea.field("b"), SqlType::File.field("f")]));
+        let schema =
+            Arc::new(Schema::new(vec![SqlType::Int8.field("n"), SqlType::Jsonb.field("j"), SqlType::Bytea.field("b"), SqlType::File.field("f")]));
         let file = squilla_core::values::FileRef { uri: "/a/b".into(), ..Default::default() };
         let batch = RecordBatch::try_new(
             Arc::clone(&schema),

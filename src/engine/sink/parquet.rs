@@ -63,7 +63,8 @@ impl<W: Write + Send> ParquetEncoder<W> {
             let mut path = vec![field.name().clone()];
             for path in large_columns(field, false, &mut path) {
                 let path = ColumnPath::new(path);
-                properties = properties.set_column_dictionary_enabled(path.clone(), false).set_column_statistics_enabled(path, EnabledStatistics::None);
+                properties =
+                    properties.set_column_dictionary_enabled(path.clone(), false).set_column_statistics_enabled(path, EnabledStatistics::None);
             }
         }
         let writer = ArrowWriter::try_new(writer, Arc::clone(&schema), Some(properties.build())).map_err(from_parquet)?;
@@ -107,7 +108,12 @@ pub fn from_parquet(error: ParquetError) -> Error {
 /// The field in the file: Parquet has no interval of months, days and nanoseconds, and no column without a type.
 pub fn stored_field(field: &Field) -> Field {
     let text = matches!(field.data_type(), DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Null | DataType::Duration(_));
-    let marks: HashMap<String, String> = field.metadata().iter().filter(|(k, _)| k.starts_with("ARROW:extension:") || k.starts_with("squilla.")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let marks: HashMap<String, String> = field
+        .metadata()
+        .iter()
+        .filter(|(k, _)| k.starts_with("ARROW:extension:") || k.starts_with("squilla."))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let ty = if text { DataType::Utf8 } else { field.data_type().clone() };
     Field::new(field.name(), ty, true).with_metadata(marks)
 }
@@ -126,7 +132,9 @@ fn large_columns(field: &Field, inside: bool, path: &mut Vec<String>) -> Vec<Vec
     let children: Vec<(Vec<&str>, &Field)> = match field.data_type() {
         DataType::Struct(fields) => fields.iter().map(|f| (vec![f.name().as_str()], f.as_ref())).collect(),
         // Parquet's names of a list: a group `list` with the element in it.
-        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => vec![(vec!["list", item.name().as_str()], item.as_ref())],
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            vec![(vec!["list", item.name().as_str()], item.as_ref())]
+        }
         DataType::LargeBinary | DataType::Binary | DataType::BinaryView | DataType::Float32 if media => return vec![path.clone()],
         _ => return Vec::new(),
     };
@@ -148,7 +156,8 @@ mod tests {
 
     #[test]
     fn media_columns_are_found() {
-        let paths = |ty: SqlType| large_columns(&ty.field("x"), false, &mut vec!["x".to_owned()]).into_iter().map(|p| p.join(".")).collect::<Vec<_>>();
+        let paths =
+            |ty: SqlType| large_columns(&ty.field("x"), false, &mut vec!["x".to_owned()]).into_iter().map(|p| p.join(".")).collect::<Vec<_>>();
         assert_eq!(paths(SqlType::Bytea), ["x"]);
         assert_eq!(paths(SqlType::Image), ["x.data"]);
         assert_eq!(paths(SqlType::Vector), ["x.list.item"]);
@@ -164,7 +173,8 @@ mod tests {
         let options = ParquetOptions { group_bytes: 4 << 20, ..ParquetOptions::default() };
         let mut encoder = ParquetEncoder::new(&mut file, &schema, &options).unwrap();
         let value: Vec<u8> = (0..1_000_000).map(|_| rand::random()).collect();
-        let batch = RecordBatch::try_new(Arc::new(schema), vec![Arc::new(LargeBinaryArray::from_iter_values(std::iter::repeat_n(&value, 40)))]).unwrap();
+        let batch =
+            RecordBatch::try_new(Arc::new(schema), vec![Arc::new(LargeBinaryArray::from_iter_values(std::iter::repeat_n(&value, 40)))]).unwrap();
         encoder.write(&batch).unwrap();
         encoder.finish().unwrap();
         drop(encoder);

@@ -121,12 +121,10 @@ impl FileAccess {
             return Ok(client.clone());
         }
         let agent = object_store::HeaderValue::from_static(concat!("squilla/", env!("CARGO_PKG_VERSION")));
-        let options = ClientOptions::new()
-            .with_allow_http(true)
-            .with_timeout_disabled()
-            .with_connect_timeout(Duration::from_secs(10))
-            .with_user_agent(agent);
-        let client = ReqwestConnector::default().connect(&options).map_err(|e| Error::new(Kind::Io, format!("the HTTP client does not start: {e}")))?;
+        let options =
+            ClientOptions::new().with_allow_http(true).with_timeout_disabled().with_connect_timeout(Duration::from_secs(10)).with_user_agent(agent);
+        let client =
+            ReqwestConnector::default().connect(&options).map_err(|e| Error::new(Kind::Io, format!("the HTTP client does not start: {e}")))?;
         Ok(self.http.get_or_init(|| client).clone())
     }
 
@@ -145,7 +143,9 @@ impl FileAccess {
         }
         check_credentials(&builder, bucket).await?;
         let store = builder.build().map_err(|e| {
-            Error::new(Kind::InsufficientPrivilege, format!("could not set up access to bucket \"{bucket}\"")).detail(format!("{e}.")).hint(CREDENTIALS)
+            Error::new(Kind::InsufficientPrivilege, format!("could not set up access to bucket \"{bucket}\""))
+                .detail(format!("{e}."))
+                .hint(CREDENTIALS)
         })?;
         let store: Arc<dyn ObjectStore> = Arc::new(store);
         Ok(Arc::clone(self.stores.lock().entry(bucket.to_owned()).or_insert(store)))
@@ -236,7 +236,13 @@ impl FileAccess {
 
     /// One GET.
     async fn get(
-        &self, store: &Arc<dyn ObjectStore>, path: &object_store::path::Path, location: &Location, file: &FileRef, range: Option<(u64, u64)>, bytes_max: u64,
+        &self,
+        store: &Arc<dyn ObjectStore>,
+        path: &object_store::path::Path,
+        location: &Location,
+        file: &FileRef,
+        range: Option<(u64, u64)>,
+        bytes_max: u64,
     ) -> Result<Bytes> {
         let _turn = self.turn(location).await?;
         // If-Match compares strongly: a weak tag would never match. It is compared below.

@@ -89,7 +89,10 @@ fn answer(request: &str, failures: &std::sync::atomic::AtomicUsize) -> String {
     let range = request.lines().find_map(|l| l.strip_prefix("range: bytes=")).map(|r| r.split_once('-').unwrap());
     let ok = |status: &str, extra: &str, body: &str| {
         let shown = if head { "" } else { body };
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/x-test\r\nETag: \"v1\"\r\nConnection: close\r\n{extra}\r\n{shown}", body.len())
+        format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Type: text/x-test\r\nETag: \"v1\"\r\nConnection: close\r\n{extra}\r\n{shown}",
+            body.len()
+        )
     };
     match (path, range) {
         ("/ranged", Some((from, to))) => {
@@ -100,7 +103,11 @@ fn answer(request: &str, failures: &std::sync::atomic::AtomicUsize) -> String {
         ("/signed?ok", _) if head => ok("403 Forbidden", "", ""),
         ("/signed?ok", _) => ok("200 OK", "", body),
         ("/secret?signature=abc", _) => ok("403 Forbidden", "", ""),
-        ("/flaky", _) if failures.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() => ok("503 Service Unavailable", "", ""),
+        ("/flaky", _)
+            if failures.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() =>
+        {
+            ok("503 Service Unavailable", "", "")
+        }
         ("/flaky", _) => ok("200 OK", "", body),
         _ => ok("404 Not Found", "", ""),
     }

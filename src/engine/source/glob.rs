@@ -22,7 +22,10 @@ pub struct Pattern {
 #[derive(Clone, Debug)]
 enum Segment {
     Literal(String),
-    Match { regex: Regex, dotted: bool },
+    Match {
+        regex: Regex,
+        dotted: bool,
+    },
     /// `**`
     Any,
 }

@@ -130,7 +130,9 @@ impl Lister {
 fn literal_head(pattern: &str) -> &str {
     let Some(end) = pattern.find(['*', '?', '[', '{', '\\']) else { return "" };
     // Listing begins after the head, so a match that equals the head would be lost: there must be more after the star.
-    let more = pattern.get(end..).is_some_and(|rest| rest.starts_with('?') || rest.starts_with('[') || rest.trim_start_matches('*').starts_with(|c: char| c.is_alphanumeric() || c == '.'));
+    let more = pattern.get(end..).is_some_and(|rest| {
+        rest.starts_with('?') || rest.starts_with('[') || rest.trim_start_matches('*').starts_with(|c: char| c.is_alphanumeric() || c == '.')
+    });
     if more { pattern.get(..end).unwrap_or("") } else { "" }
 }
 

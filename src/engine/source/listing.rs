@@ -164,7 +164,9 @@ mod tests {
         let root = dir.path().to_str().unwrap().to_owned();
         let list = |pattern: String, options: ListOptions| {
             let (access, root) = (Arc::clone(&access), root.clone());
-            async move { names(&access, &pattern, &options).await.map(|v| v.into_iter().map(|n| n.replace(&root, "").replace('\\', "/")).collect::<Vec<_>>()) }
+            async move {
+                names(&access, &pattern, &options).await.map(|v| v.into_iter().map(|n| n.replace(&root, "").replace('\\', "/")).collect::<Vec<_>>())
+            }
         };
         let all = ListOptions::default;
         assert_eq!(list(format!("{root}/*.jpg"), all()).await.unwrap(), ["/a.jpg", "/z[1].jpg", "/ü.jpg"]);
@@ -211,7 +213,10 @@ mod tests {
         assert_eq!(names(&access, "s3://b/img/a*.jpg", &all).await.unwrap(), ["s3://b/img/a.jpg"]);
         assert_eq!(names(&access, "s3://b/*/e.jpg", &all).await.unwrap(), ["s3://b/other/e.jpg"]);
         assert_eq!(names(&access, "s3://b/img", &all).await.unwrap(), ["s3://b/img/a.jpg", "s3://b/img/b.png", "s3://b/img/x/c.jpg"]);
-        assert_eq!(names(&access, "s3://b/img/", &ListOptions { recursive: false, ..all.clone() }).await.unwrap(), ["s3://b/img/a.jpg", "s3://b/img/b.png"]);
+        assert_eq!(
+            names(&access, "s3://b/img/", &ListOptions { recursive: false, ..all.clone() }).await.unwrap(),
+            ["s3://b/img/a.jpg", "s3://b/img/b.png"]
+        );
         assert_eq!(names(&access, "s3://b/img/a.jpg", &all).await.unwrap(), ["s3://b/img/a.jpg"]);
         assert_eq!(names(&access, "s3://b", &ListOptions { files_max: Some(1), ..all.clone() }).await.unwrap().len(), 1);
         assert_eq!(names(&access, "s3://b/none", &all).await.unwrap_err().sqlstate(), "58P01");

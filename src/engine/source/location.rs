@@ -43,7 +43,8 @@ impl Location {
             "file" => {
                 let rest = rest.strip_prefix("localhost").unwrap_or(rest);
                 if !rest.starts_with('/') {
-                    return Err(Error::invalid_argument(format!("\"{text}\" is not a file URI")).hint("A file URI has three slashes: file:///directory/name."));
+                    return Err(Error::invalid_argument(format!("\"{text}\" is not a file URI"))
+                        .hint("A file URI has three slashes: file:///directory/name."));
                 }
                 absolute(&PathBuf::from(OsString::from_vec(percent_decode(rest.as_bytes())))).map(Location::Local)
             }
@@ -119,7 +120,8 @@ pub fn file_uri(path: &Path) -> String {
 /// Scheme (lower case) and the rest after `://`.
 pub fn scheme(text: &str) -> Option<(String, &str)> {
     let (scheme, rest) = text.split_once("://")?;
-    let valid = scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let valid =
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     valid.then(|| (scheme.to_ascii_lowercase(), rest))
 }
 

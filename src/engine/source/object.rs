@@ -20,8 +20,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use object_store::path::Path;
 use object_store::{
-    Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
-    PutResult,
+    Attributes, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
+    PutOptions, PutPayload, PutResult,
 };
 use squilla_core::error::{Error, Result};
 use squilla_core::values::FileRef;
@@ -222,8 +222,15 @@ mod tests {
     #[test]
     fn paths_lead_back() {
         for text in [
-            "/data/a b.parquet", "/data/100%/x{1}[2]?.parquet", "/d/ü~#.csv", "s3://bucket/a%20b/c d.parquet", "https://host:8080/a%20b/c.parquet?sig=a%2Fb&x=1", "http://h/",
-            "/", "/a/%2F.csv", "https://h/a//b%2F%2Fc?u=http://x//y",
+            "/data/a b.parquet",
+            "/data/100%/x{1}[2]?.parquet",
+            "/d/ü~#.csv",
+            "s3://bucket/a%20b/c d.parquet",
+            "https://host:8080/a%20b/c.parquet?sig=a%2Fb&x=1",
+            "http://h/",
+            "/",
+            "/a/%2F.csv",
+            "https://h/a//b%2F%2Fc?u=http://x//y",
         ] {
             let location = Location::parse(text).unwrap();
             assert_eq!(location_of(&object_path(&location)).unwrap(), location, "{text}");

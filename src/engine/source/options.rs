@@ -73,7 +73,11 @@ impl Arguments {
         let parameters = declaration.parameters;
         let usage = || format!("Usage: {name}({}).", declaration.arguments());
         if call.positional.len() > parameters.len() {
-            return Err(Error::new(Kind::UndefinedFunction, format!("function {name} takes at most {} arguments, not {}", parameters.len(), call.positional.len())).hint(usage()));
+            return Err(Error::new(
+                Kind::UndefinedFunction,
+                format!("function {name} takes at most {} arguments, not {}", parameters.len(), call.positional.len()),
+            )
+            .hint(usage()));
         }
         let mut values: Vec<(&'static str, ScalarValue)> = parameters.iter().map(|p| p.name).zip(call.positional.iter().cloned()).collect();
         for (given, value) in &call.named {
@@ -105,7 +109,10 @@ impl Arguments {
     }
 
     fn wrong(&self, name: &str, wanted: &str, found: &ScalarValue) -> Error {
-        Error::new(Kind::DatatypeMismatch, format!("argument \"{name}\" of {} must be {wanted}, not {}", self.function, SqlType::of_arrow(&found.data_type()).name()))
+        Error::new(
+            Kind::DatatypeMismatch,
+            format!("argument \"{name}\" of {} must be {wanted}, not {}", self.function, SqlType::of_arrow(&found.data_type()).name()),
+        )
     }
 
     /// text
@@ -171,7 +178,9 @@ impl Arguments {
             let element = ScalarValue::try_from_array(&elements, i).map_err(crate::error::from_datafusion)?;
             match text_of(&element) {
                 Some(path) => paths.push(path.to_owned()),
-                None if element.is_null() => return Err(Error::invalid_argument(format!("an element of argument \"{name}\" of {} is NULL", self.function))),
+                None if element.is_null() => {
+                    return Err(Error::invalid_argument(format!("an element of argument \"{name}\" of {} is NULL", self.function)));
+                }
                 None => return Err(self.wrong(name, "text or text[]", value)),
             }
         }
@@ -208,7 +217,8 @@ mod tests {
 
     #[test]
     fn arguments_are_matched() {
-        let a = Arguments::bind(&call(vec!["x".into()], vec![("header", ScalarValue::from(false)), ("max_files", ScalarValue::Int32(Some(3)))]), &F).unwrap();
+        let a = Arguments::bind(&call(vec!["x".into()], vec![("header", ScalarValue::from(false)), ("max_files", ScalarValue::Int32(Some(3)))]), &F)
+            .unwrap();
         assert_eq!(a.paths("path").unwrap(), ["x"]);
         assert_eq!((a.boolean("header").unwrap(), a.count("max_files").unwrap()), (Some(false), Some(3)));
         let array = ScalarValue::List(ScalarValue::new_list_nullable(&["a".into(), "b".into()], &datafusion::arrow::datatypes::DataType::Utf8));

@@ -8,7 +8,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray};
+use datafusion::arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray,
+};
 use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
@@ -65,8 +67,33 @@ impl ListedFiles {
 
 /// Built-in functions that are cheap and never fail: those that may run inside the listing.
 const CHEAP: &[&str] = &[
-    "lower", "upper", "starts_with", "ends_with", "contains", "strpos", "position", "substr", "substring", "left", "right", "split_part", "character_length", "char_length",
-    "length", "octet_length", "btrim", "ltrim", "rtrim", "reverse", "replace", "concat", "coalesce", "date_trunc", "date_part", "regexp_like", "nullif",
+    "lower",
+    "upper",
+    "starts_with",
+    "ends_with",
+    "contains",
+    "strpos",
+    "position",
+    "substr",
+    "substring",
+    "left",
+    "right",
+    "split_part",
+    "character_length",
+    "char_length",
+    "length",
+    "octet_length",
+    "btrim",
+    "ltrim",
+    "rtrim",
+    "reverse",
+    "replace",
+    "concat",
+    "coalesce",
+    "date_trunc",
+    "date_part",
+    "regexp_like",
+    "nullif",
 ];
 
 /// Whether the listing can answer the filter by itself.
@@ -77,8 +104,24 @@ fn works_inside(filter: &Expr) -> bool {
             // The struct is for reading; what it holds is in the other columns.
             Expr::Column(column) => column.name != "file",
             Expr::ScalarFunction(f) => f.func.signature().volatility == Volatility::Immutable && CHEAP.contains(&f.func.name()),
-            Expr::Literal(..) | Expr::BinaryExpr(_) | Expr::Like(_) | Expr::SimilarTo(_) | Expr::Not(_) | Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsTrue(_) | Expr::IsFalse(_) => true,
-            Expr::Between(_) | Expr::InList(_) | Expr::Case(_) | Expr::Cast(_) | Expr::TryCast(_) | Expr::Negative(_) | Expr::IsUnknown(_) | Expr::IsNotTrue(_) | Expr::IsNotFalse(_) => true,
+            Expr::Literal(..)
+            | Expr::BinaryExpr(_)
+            | Expr::Like(_)
+            | Expr::SimilarTo(_)
+            | Expr::Not(_)
+            | Expr::IsNull(_)
+            | Expr::IsNotNull(_)
+            | Expr::IsTrue(_)
+            | Expr::IsFalse(_) => true,
+            Expr::Between(_)
+            | Expr::InList(_)
+            | Expr::Case(_)
+            | Expr::Cast(_)
+            | Expr::TryCast(_)
+            | Expr::Negative(_)
+            | Expr::IsUnknown(_)
+            | Expr::IsNotTrue(_)
+            | Expr::IsNotFalse(_) => true,
             _ => false,
         };
         fits &= fine;
@@ -102,7 +145,13 @@ impl TableProvider for ListedFiles {
         Ok(filters.iter().map(answer).collect())
     }
 
-    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let output: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let mut needed = output.clone();
         for column in filters.iter().flat_map(Expr::column_refs) {
@@ -118,7 +167,9 @@ impl TableProvider for ListedFiles {
                 // The provider's columns have no qualifier.
                 let plain = f.clone().transform(|e| {
                     Ok(match e {
-                        Expr::Column(c) => datafusion::common::tree_node::Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(c.name))),
+                        Expr::Column(c) => {
+                            datafusion::common::tree_node::Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(c.name)))
+                        }
                         other => datafusion::common::tree_node::Transformed::no(other),
                     })
                 })?;
@@ -178,7 +229,12 @@ impl RowSource for Listing {
 
     fn rows(&self, _: usize, _: &Arc<TaskContext>) -> DfResult<BoxStream<'static, DfResult<RecordBatch>>> {
         let chunks = self.access.list_all_chunks(&self.patterns, &self.options).map_err(to_datafusion)?;
-        let shape = Shape { schema: Arc::clone(&self.schema), wide: Arc::clone(&self.wide), positions: self.positions.clone(), filters: self.filters.clone() };
+        let shape = Shape {
+            schema: Arc::clone(&self.schema),
+            wide: Arc::clone(&self.wide),
+            positions: self.positions.clone(),
+            filters: self.filters.clone(),
+        };
         Ok(rows(chunks, shape, self.limit.unwrap_or(usize::MAX)))
     }
 }

@@ -60,7 +60,14 @@ pub struct FilesTable {
 
 impl FilesTable {
     /// `file_schema` is what each file holds; `partitions` are columns read from `name=value` directories.
-    pub fn new(access: Arc<FileAccess>, files: FileSet, format: Arc<dyn FileFormat>, file_schema: SchemaRef, partitions: Vec<(String, SqlType)>, statistics: bool) -> Self {
+    pub fn new(
+        access: Arc<FileAccess>,
+        files: FileSet,
+        format: Arc<dyn FileFormat>,
+        file_schema: SchemaRef,
+        partitions: Vec<(String, SqlType)>,
+        statistics: bool,
+    ) -> Self {
         let columns: Vec<FieldRef> = partitions.iter().map(|(name, ty)| Arc::new(ty.field(name))).collect();
         let table = TableSchema::builder(file_schema).with_table_partition_cols(columns).build();
         Self { access, files, format, table, partitions, statistics }
@@ -125,7 +132,13 @@ impl TableProvider for FilesTable {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
-    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, _filters: &[Expr], limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         object::register(state.runtime_env(), &self.access).map_err(to_datafusion)?;
         let files = self.list().await.map_err(to_datafusion)?;
         if files.is_empty() {
@@ -172,7 +185,8 @@ pub fn infer_partitions(files: &[FileRef]) -> Vec<(String, SqlType)> {
     names
         .into_iter()
         .map(|name| {
-            let values: Vec<String> = files.iter().filter_map(|f| partition_text(&f.uri, &name)).filter(|v| v != "__HIVE_DEFAULT_PARTITION__").collect();
+            let values: Vec<String> =
+                files.iter().filter_map(|f| partition_text(&f.uri, &name)).filter(|v| v != "__HIVE_DEFAULT_PARTITION__").collect();
             let all = |fits: fn(&str) -> bool| !values.is_empty() && values.iter().all(|v| fits(v));
             let ty = if all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == v)) {
                 SqlType::Int8
@@ -206,8 +220,12 @@ pub fn clean(schema: &Schema, canonical: bool) -> Schema {
 }
 
 fn clean_field(field: &Field) -> Field {
-    let kept: HashMap<String, String> =
-        field.metadata().iter().filter(|(key, _)| key.starts_with("ARROW:extension:") || key.starts_with("squilla.")).map(|(k, v)| (k.clone(), v.clone())).collect();
+    let kept: HashMap<String, String> = field
+        .metadata()
+        .iter()
+        .filter(|(key, _)| key.starts_with("ARROW:extension:") || key.starts_with("squilla."))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
     let nested = |inner: &FieldRef| Arc::new(clean_field(inner));
     let ty = match field.data_type() {
         DataType::Struct(fields) => DataType::Struct(fields.iter().map(nested).collect::<Fields>()),

@@ -94,16 +94,16 @@ static SOURCES: &[SourceDeclaration] = &[
     },
     SourceDeclaration {
         name: "read_json",
-        parameters: &[required("path"), optional("schema", "text", "NULL"), optional("compression", "text", "'auto'"), optional("hive", "boolean", "false")],
+        parameters: &[
+            required("path"),
+            optional("schema", "text", "NULL"),
+            optional("compression", "text", "'auto'"),
+            optional("hive", "boolean", "false"),
+        ],
         columns: Vec::new,
         comment: "The objects of JSON files, one a line or in one array.",
     },
-    SourceDeclaration {
-        name: "read_text",
-        parameters: &[required("pattern")],
-        columns: text::columns,
-        comment: "The lines of text files.",
-    },
+    SourceDeclaration { name: "read_text", parameters: &[required("pattern")], columns: text::columns, comment: "The lines of text files." },
 ];
 
 /// Every table function of this module, for system views and `\df`.
@@ -135,7 +135,12 @@ pub async fn resolve(call: &SourceCall, access: &Arc<FileAccess>, state: &dyn Se
             Arc::new(TextTable::new(Arc::clone(&access), checked(&access, arguments.paths("pattern")?, &options)?, options))
         }
         format => {
-            let table = Spec { format: format.trim_start_matches("read_"), patterns: arguments.paths("path")?, columns: declared(&arguments)?, partitions: None };
+            let table = Spec {
+                format: format.trim_start_matches("read_"),
+                patterns: arguments.paths("path")?,
+                columns: declared(&arguments)?,
+                partitions: None,
+            };
             table.provider(&access, &arguments, state).await?
         }
     }))
@@ -143,7 +148,13 @@ pub async fn resolve(call: &SourceCall, access: &Arc<FileAccess>, state: &dyn Se
 
 /// The provider of an external table. Options are those of `read_<format>`, as text.
 pub async fn external(
-    columns: &[ColumnEntry], format: &str, location: &str, options: &[(String, String)], partitioned_by: &[String], access: &Arc<FileAccess>, state: &dyn Session,
+    columns: &[ColumnEntry],
+    format: &str,
+    location: &str,
+    options: &[(String, String)],
+    partitioned_by: &[String],
+    access: &Arc<FileAccess>,
+    state: &dyn Session,
 ) -> Result<Arc<dyn TableProvider>> {
     let (call, declaration) = external_call(format, location, options)?;
     if declaration.name == "read_text" {
@@ -151,10 +162,8 @@ pub async fn external(
     }
     let arguments = Arguments::bind(&call, declaration)?;
     let all = columns.iter().map(|c| Ok((c.name.clone(), c.sql_type()?))).collect::<Result<Vec<_>>>()?;
-    let partitions: Vec<(String, SqlType)> = partitioned_by
-        .iter()
-        .map(|name| (name.clone(), all.iter().find(|(n, _)| n == name).map_or(SqlType::Text, |(_, ty)| ty.clone())))
-        .collect();
+    let partitions: Vec<(String, SqlType)> =
+        partitioned_by.iter().map(|name| (name.clone(), all.iter().find(|(n, _)| n == name).map_or(SqlType::Text, |(_, ty)| ty.clone()))).collect();
     let own: Vec<(String, SqlType)> = all.into_iter().filter(|(n, _)| !partitioned_by.contains(n)).collect();
     let table = Spec {
         format: declaration.name.trim_start_matches("read_"),
@@ -215,7 +224,9 @@ fn checked(access: &Arc<FileAccess>, patterns: Vec<String>, options: &ListOption
 /// `schema => 'a integer, b text'`
 fn declared(arguments: &Arguments) -> Result<Option<Vec<(String, SqlType)>>> {
     let Some(text) = arguments.text("schema")? else { return Ok(None) };
-    let list = column_list(text).ok_or_else(|| Error::invalid_argument(format!("malformed schema \"{text}\"")).hint("Write names and types: schema => 'id bigint, name text'."))?;
+    let list = column_list(text).ok_or_else(|| {
+        Error::invalid_argument(format!("malformed schema \"{text}\"")).hint("Write names and types: schema => 'id bigint, name text'.")
+    })?;
     let columns = list.into_iter().map(|(name, ty)| {
         let parsed = parse_spelling(&ty).ok_or_else(|| Error::new(Kind::UndefinedObject, format!("type \"{ty}\" does not exist")))?;
         Ok((name, parsed))
@@ -234,7 +245,8 @@ struct Spec {
 impl Spec {
     async fn provider(&self, access: &Arc<FileAccess>, arguments: &Arguments, state: &dyn Session) -> Result<Arc<dyn TableProvider>> {
         let options = table_listing();
-        let sample: Vec<FileRef> = access.list_all_chunks(&self.patterns, &ListOptions { files_max: Some(SAMPLE_FILES), ..options.clone() })?.try_concat().await?;
+        let sample: Vec<FileRef> =
+            access.list_all_chunks(&self.patterns, &ListOptions { files_max: Some(SAMPLE_FILES), ..options.clone() })?.try_concat().await?;
         let (format, order) = self.reader(access, arguments, &sample, state).await?;
         let partitions = match &self.partitions {
             Some(partitions) => partitions.clone(),
@@ -247,7 +259,8 @@ impl Spec {
         };
         let kept: Vec<_> = file_schema.fields().iter().filter(|f| !partitions.iter().any(|(name, _)| name == f.name())).cloned().collect();
         let files = FileSet::Listed { patterns: self.patterns.clone(), options };
-        let table = |schema: Schema, partitions| FilesTable::new(Arc::clone(access), files, format, Arc::new(schema), partitions, self.format == "parquet");
+        let table =
+            |schema: Schema, partitions| FilesTable::new(Arc::clone(access), files, format, Arc::new(schema), partitions, self.format == "parquet");
         match arguments.text("null").ok().flatten() {
             Some(null) if self.format == "csv" && !null.is_empty() => {
                 let texts: Vec<_> = kept.iter().map(|f| SqlType::Text.field(f.name())).collect();
@@ -258,7 +271,13 @@ impl Spec {
     }
 
     /// The reader, and the order of columns where the reader's inference loses it.
-    async fn reader(&self, access: &Arc<FileAccess>, arguments: &Arguments, sample: &[FileRef], state: &dyn Session) -> Result<(Arc<dyn FileFormat>, Vec<String>)> {
+    async fn reader(
+        &self,
+        access: &Arc<FileAccess>,
+        arguments: &Arguments,
+        sample: &[FileRef],
+        state: &dyn Session,
+    ) -> Result<(Arc<dyn FileFormat>, Vec<String>)> {
         Ok(match self.format {
             "parquet" => (Arc::new(ParquetFormat::new().with_options(state.default_table_options().parquet).with_skip_metadata(false)), Vec::new()),
             "csv" => (Arc::new(csv_reader(arguments, sample)?), Vec::new()),
@@ -290,15 +309,27 @@ impl Spec {
             }
         }
         let merged = Schema::try_merge(schemas).map_err(|e| {
-            Error::new(Kind::DatatypeMismatch, "the files have columns of one name and different types").detail(format!("{}.", from_arrow(e).message)).hint("Name the columns with schema =>.")
+            Error::new(Kind::DatatypeMismatch, "the files have columns of one name and different types")
+                .detail(format!("{}.", from_arrow(e).message))
+                .hint("Name the columns with schema =>.")
         })?;
         Ok(Arc::new(merged))
     }
 
-    async fn infer_one(&self, format: &Arc<dyn FileFormat>, store: &Arc<dyn ObjectStore>, meta: &ObjectMeta, file: &FileRef, state: &dyn Session) -> Result<SchemaRef> {
+    async fn infer_one(
+        &self,
+        format: &Arc<dyn FileFormat>,
+        store: &Arc<dyn ObjectStore>,
+        meta: &ObjectMeta,
+        file: &FileRef,
+        state: &dyn Session,
+    ) -> Result<SchemaRef> {
         format.infer_schema(state, store, std::slice::from_ref(meta)).await.map_err(|e| {
             let inner = from_datafusion(e);
-            let foreign = matches!(inner.kind, Kind::UndefinedFile | Kind::Io | Kind::InsufficientPrivilege | Kind::SourceChanged | Kind::Cancelled | Kind::OutOfMemory);
+            let foreign = matches!(
+                inner.kind,
+                Kind::UndefinedFile | Kind::Io | Kind::InsufficientPrivilege | Kind::SourceChanged | Kind::Cancelled | Kind::OutOfMemory
+            );
             if foreign {
                 return inner;
             }
@@ -329,7 +360,8 @@ fn with_null(table: Arc<dyn TableProvider>, fields: &[FieldRef], null: &str) -> 
     let columns = schema.fields().iter().map(|field| {
         let column = Expr::Column(Column::new_unqualified(field.name()));
         match fields.iter().find(|f| f.name() == field.name()) {
-            Some(wanted) => cast(nullif(column, lit(null)), wanted.data_type().clone()).alias_with_metadata(wanted.name(), Some(FieldMetadata::from(wanted.as_ref()))),
+            Some(wanted) => cast(nullif(column, lit(null)), wanted.data_type().clone())
+                .alias_with_metadata(wanted.name(), Some(FieldMetadata::from(wanted.as_ref()))),
             None => column,
         }
     });
@@ -353,7 +385,9 @@ fn compression(arguments: &Arguments, sample: &[FileRef]) -> Result<FileCompress
                 "bzip2" => "bz2",
                 other => other,
             };
-            suffix.parse().map_err(|_| Error::invalid_argument(format!("unknown compression \"{named}\"")).hint("Compressions are auto, none, gzip, zstd, bzip2, xz."))
+            suffix.parse().map_err(|_| {
+                Error::invalid_argument(format!("unknown compression \"{named}\"")).hint("Compressions are auto, none, gzip, zstd, bzip2, xz.")
+            })
         }
     }
 }
@@ -454,7 +488,9 @@ mod tests {
         let (schema, rows) = read("read_csv", &path, &named).await.unwrap();
         assert_eq!(types(&schema), ["id integer", "word character varying"]);
         assert!(!rows.contains("NA"), "{rows}");
-        let error = read("read_csv", &path, &[("schema", "id integer, word integer".into()), ("delimiter", ";".into()), ("header", false.into())]).await.unwrap_err();
+        let error = read("read_csv", &path, &[("schema", "id integer, word integer".into()), ("delimiter", ";".into()), ("header", false.into())])
+            .await
+            .unwrap_err();
         assert_eq!(error.sqlstate(), "22P02", "{error:?}");
         assert_eq!(read("read_csv", &path, &[("delimeter", ";".into())]).await.unwrap_err().sqlstate(), "42883");
         assert_eq!(read("read_csv", &path, &[("schema", "id nonsense".into())]).await.unwrap_err().sqlstate(), "42704");
@@ -482,7 +518,10 @@ mod tests {
     async fn json_in_lines_and_arrays() {
         let dir = tempfile::tempdir().unwrap();
         let path = format!("{}/t.json", dir.path().display());
-        for text in ["{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}}\n{\"z\": 2.5, \"new\": null}\n", " [{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}},\n {\"z\": 2.5, \"new\": null}]"] {
+        for text in [
+            "{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}}\n{\"z\": 2.5, \"new\": null}\n",
+            " [{\"z\": 1, \"tags\": [\"a\"], \"o\": {\"k\": true}},\n {\"z\": 2.5, \"new\": null}]",
+        ] {
             std::fs::write(&path, text).unwrap();
             let (schema, rows) = read("read_json", &path, &[]).await.unwrap();
             assert_eq!(types(&schema), ["z double precision", "tags text[]", "o record", "new text"]);

@@ -64,9 +64,16 @@ impl TableProvider for TextTable {
         TableType::Base
     }
 
-    async fn scan(&self, state: &dyn Session, projection: Option<&Vec<usize>>, _filters: &[Expr], limit: Option<usize>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let files: Vec<FileRef> = self.access.list_all_chunks(&self.patterns, &self.options).map_err(to_datafusion)?.try_concat().await.map_err(to_datafusion)?;
+        let files: Vec<FileRef> =
+            self.access.list_all_chunks(&self.patterns, &self.options).map_err(to_datafusion)?.try_concat().await.map_err(to_datafusion)?;
         let count = state.config().target_partitions().clamp(1, files.len().max(1));
         let mut groups = vec![VecDeque::new(); count];
         for (i, file) in files.into_iter().enumerate() {
@@ -116,7 +123,8 @@ impl RowSource for Lines {
             batch_rows: context.session_config().batch_size(),
             left: self.limit,
         };
-        Ok(stream::try_unfold(reader, |mut reader| async move { Ok(reader.batch().await.map_err(to_datafusion)?.map(|batch| (batch, reader))) }).boxed())
+        Ok(stream::try_unfold(reader, |mut reader| async move { Ok(reader.batch().await.map_err(to_datafusion)?.map(|batch| (batch, reader))) })
+            .boxed())
     }
 }
 
@@ -217,7 +225,10 @@ impl OpenFile {
                 return Ok((!rest.is_empty()).then(|| rest.freeze()));
             }
             if self.buffer.len() > LINE_BYTES_MAX {
-                return Err(Error::new(Kind::LimitExceeded, format!("line {} of \"{}\" has more than {LINE_BYTES_MAX} bytes", self.line + 1, self.file.uri)));
+                return Err(Error::new(
+                    Kind::LimitExceeded,
+                    format!("line {} of \"{}\" has more than {LINE_BYTES_MAX} bytes", self.line + 1, self.file.uri),
+                ));
             }
             match self.bytes.next().await {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk.map_err(from_datafusion)?),
@@ -231,7 +242,8 @@ impl OpenFile {
         let line: &'a [u8] = line.as_ref();
         let line = if self.line == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
         std::str::from_utf8(line).map_err(|_| {
-            Error::new(Kind::InvalidEncoding, "invalid byte sequence for encoding \"UTF8\"").detail(format!("It is in line {} of \"{}\".", self.line, self.file.uri))
+            Error::new(Kind::InvalidEncoding, "invalid byte sequence for encoding \"UTF8\"")
+                .detail(format!("It is in line {} of \"{}\".", self.line, self.file.uri))
         })
     }
 }

@@ -8,11 +8,9 @@ use squilla_media::audio::shape;
 pub static AUDIO_CHANNEL: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/audio_channel.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| {
-        match (call.audio("data", row)?, call.int("n", row)?) {
-            (Some(audio), Some(n)) => shape::channel(audio.view(), u16::try_from(n).unwrap_or(0)).map(Some),
-            _ => Ok(None),
-        }
+    call.map_rows(|row| match (call.audio("data", row)?, call.int("n", row)?) {
+        (Some(audio), Some(n)) => shape::channel(audio.view(), u16::try_from(n).unwrap_or(0)).map(Some),
+        _ => Ok(None),
     })
 }
 

@@ -9,8 +9,7 @@ use super::source::{payload, takes};
 
 /// `audio_duration`: recording, file or samples to seconds; NULL where the file cannot tell.
 /// Errors: 22P03 not a sound file, 54000 a limit.
-pub static AUDIO_DURATION: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/audio/audio_duration.sql"), Kernel::Media(kernel));
+pub static AUDIO_DURATION: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/audio_duration.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let limits = &call.env.limits;

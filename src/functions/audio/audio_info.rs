@@ -45,8 +45,7 @@ mod tests {
 
     #[test]
     fn one_row_of_the_declared_columns() {
-        let rows: Vec<RecordBatch> =
-            expand(call(&AUDIO_INFO, vec![bytes(&fixture("audio/tones.opus"))], 1)).unwrap().collect::<Result<_>>().unwrap();
+        let rows: Vec<RecordBatch> = expand(call(&AUDIO_INFO, vec![bytes(&fixture("audio/tones.opus"))], 1)).unwrap().collect::<Result<_>>().unwrap();
         columns_match(&AUDIO_INFO, &rows[0]);
         assert_eq!(rows[0].column(0).as_string::<i32>().value(0), "opus");
     }

@@ -9,8 +9,7 @@ use squilla_media::audio::loudness::lufs;
 use squilla_media::audio::shape::level;
 
 /// `audio_loudness`: audio to (rms_db, peak_db, lufs). No errors.
-pub static AUDIO_LOUDNESS: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/audio/audio_loudness.sql"), Kernel::Expand(expand));
+pub static AUDIO_LOUDNESS: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/audio_loudness.sql"), Kernel::Expand(expand));
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     let Some(audio) = call.audio("data", 0)? else { return Ok(Box::new(std::iter::empty())) };

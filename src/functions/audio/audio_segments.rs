@@ -24,9 +24,7 @@ fn check(call: &Call) -> Result<()> {
 }
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
-    let (Some(window_s), Some(overlap_s), Some(align)) =
-        (call.float("window_s", 0)?, call.float("overlap_s", 0)?, call.text("align", 0)?)
-    else {
+    let (Some(window_s), Some(overlap_s), Some(align)) = (call.float("window_s", 0)?, call.float("overlap_s", 0)?, call.text("align", 0)?) else {
         return Ok(Box::new(std::iter::empty()));
     };
     let options = WindowOptions { window_s, overlap_s, align: Align::parse(align)? };

@@ -8,11 +8,9 @@ use squilla_media::audio::shape;
 pub static NORMALIZE_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/normalize_audio.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| {
-        match (call.audio("data", row)?, call.float("target_db", row)?) {
-            (Some(audio), Some(target_db)) => shape::normalize(audio.view(), target_db).map(Some),
-            _ => Ok(None),
-        }
+    call.map_rows(|row| match (call.audio("data", row)?, call.float("target_db", row)?) {
+        (Some(audio), Some(target_db)) => shape::normalize(audio.view(), target_db).map(Some),
+        _ => Ok(None),
     })
 }
 

@@ -5,8 +5,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::audio::resample::resample_audio;
 
 /// `resample_audio`: audio and a rate in hertz to audio. Errors: 22023 rate out of range.
-pub static RESAMPLE_AUDIO: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/audio/resample_audio.sql"), Kernel::Media(kernel));
+pub static RESAMPLE_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/resample_audio.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {

@@ -39,9 +39,7 @@ pub(crate) fn payload(call: &Call, row: usize) -> Result<Option<Payload<'_>>> {
 pub(crate) fn decode_options(call: &Call, row: usize) -> Result<Option<DecodeOptions>> {
     let (Some(rate), Some(mono)) = (call.int("sample_rate", row)?, call.boolean("mono", row)?) else { return Ok(None) };
     let rate = u32::try_from(rate).map_err(|_| Error::invalid_argument(format!("sample rate {rate} is out of range")))?;
-    let number = |name: &str| -> Result<Option<f64>> {
-        if call.find(name)?.is_some() { call.float(name, row) } else { Ok(None) }
-    };
+    let number = |name: &str| -> Result<Option<f64>> { if call.find(name)?.is_some() { call.float(name, row) } else { Ok(None) } };
     let options = DecodeOptions {
         sample_rate: (rate > 0).then_some(rate),
         mono,

@@ -8,11 +8,9 @@ use squilla_media::audio::shape;
 pub static TRIM_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/trim_audio.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| {
-        match (call.audio("data", row)?, call.float("start_s", row)?, call.float("end_s", row)?) {
-            (Some(audio), Some(start_s), Some(end_s)) => shape::trim(audio.view(), start_s, end_s).map(Some),
-            _ => Ok(None),
-        }
+    call.map_rows(|row| match (call.audio("data", row)?, call.float("start_s", row)?, call.float("end_s", row)?) {
+        (Some(audio), Some(start_s), Some(end_s)) => shape::trim(audio.view(), start_s, end_s).map(Some),
+        _ => Ok(None),
     })
 }
 
@@ -28,7 +26,12 @@ mod tests {
     fn only_the_part_is_left() {
         let one = Audio { samples: vec![0.0, 0.0, 0.25, 0.25, 0.5, 0.5, 0.0, 0.0], sample_rate: 100, channels: 2 };
         let data = Arg { array: Audio::build(vec![Some(one), None]).unwrap(), constant: false };
-        let outcome = kernel(&call(&TRIM_AUDIO, vec![data, constant(arrow::array::Float64Array::from(vec![0.01])), constant(arrow::array::Float64Array::from(vec![0.03]))], 2)).unwrap();
+        let outcome = kernel(&call(
+            &TRIM_AUDIO,
+            vec![data, constant(arrow::array::Float64Array::from(vec![0.01])), constant(arrow::array::Float64Array::from(vec![0.03]))],
+            2,
+        ))
+        .unwrap();
         type_matches(&TRIM_AUDIO, &outcome.array);
         assert!(outcome.errors.is_empty());
         let arg = Arg { array: outcome.array, constant: false };

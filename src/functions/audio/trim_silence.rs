@@ -8,11 +8,9 @@ use squilla_media::audio::shape;
 pub static TRIM_SILENCE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/trim_silence.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| {
-        match (call.audio("data", row)?, call.float("threshold_db", row)?) {
-            (Some(audio), Some(threshold_db)) => Ok(Some(shape::trim_silence(audio.view(), threshold_db))),
-            _ => Ok(None),
-        }
+    call.map_rows(|row| match (call.audio("data", row)?, call.float("threshold_db", row)?) {
+        (Some(audio), Some(threshold_db)) => Ok(Some(shape::trim_silence(audio.view(), threshold_db))),
+        _ => Ok(None),
     })
 }
 

@@ -5,8 +5,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::crop::{Rectangle, crop_image};
 
 /// `crop_image`: image to image of the same mode; NULL when nothing is left. Errors: 22023 a box that is not finite.
-pub static CROP_IMAGE: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/crop_image.sql"), Kernel::Media(kernel));
+pub static CROP_IMAGE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/crop_image.sql"), Kernel::Media(kernel));
 
 fn rectangle(call: &Call, row: usize) -> Result<Option<Rectangle>> {
     if call.find("box")?.is_some() {

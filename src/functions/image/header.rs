@@ -31,13 +31,7 @@ impl From<ImageInfo> for Facts {
     fn from(info: ImageInfo) -> Self {
         let turned = info.exif_orientation >= 5;
         let (width, height) = if turned { (info.height, info.width) } else { (info.width, info.height) };
-        Self {
-            width: width as i32,
-            height: height as i32,
-            channels: i32::from(info.channels),
-            mode: info.mode.to_owned(),
-            info: Some(info),
-        }
+        Self { width: width as i32, height: height as i32, channels: i32::from(info.channels), mode: info.mode.to_owned(), info: Some(info) }
     }
 }
 
@@ -59,9 +53,7 @@ pub(super) fn facts(call: &Call) -> Result<Vec<Result<Option<Facts>>>> {
             })
             .collect());
     }
-    Ok((0..call.rows)
-        .map(|row| call.bytes("data", row)?.map(|bytes| guarded(|| image_info(bytes)).map(Facts::from)).transpose())
-        .collect())
+    Ok((0..call.rows).map(|row| call.bytes("data", row)?.map(|bytes| guarded(|| image_info(bytes)).map(Facts::from)).transpose()).collect())
 }
 
 /// The facts of the files of every row.

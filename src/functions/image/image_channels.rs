@@ -6,8 +6,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use super::header::facts;
 
 /// `image_channels`: image, bytes or file to 1 for L, 2 for LA, 3 for RGB, 4 for RGBA and CMYK. Of bytes and files only the header is read. Errors: 22P03 not an image.
-pub static IMAGE_CHANNELS: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/image_channels.sql"), Kernel::Media(kernel));
+pub static IMAGE_CHANNELS: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_channels.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let rows = facts(call)?;

@@ -6,8 +6,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use super::header::{Facts, facts};
 
 /// `image_format`: bytes or file to jpeg, png, webp, gif, bmp or tiff, by the header alone. Errors: 22P03 not an image.
-pub static IMAGE_FORMAT: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/image_format.sql"), Kernel::Media(kernel));
+pub static IMAGE_FORMAT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_format.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let name = |facts: Facts| facts.info.map(|info| info.format.name().to_owned());

@@ -15,8 +15,7 @@ use super::header::{Facts, facts, facts_of_files};
 
 /// `image_info`: bytea or file to (width, height, channels, mode, format, bits, exif_orientation, frames), one row an image.
 /// Errors: 22P03 not an image. Reads the header alone.
-pub static IMAGE_INFO: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/image_info.sql"), Kernel::ExpandList(kernel));
+pub static IMAGE_INFO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_info.sql"), Kernel::ExpandList(kernel));
 
 fn kernel(call: Arc<Call>) -> BoxFuture<'static, Result<Outcome>> {
     Box::pin(async move {
@@ -44,9 +43,8 @@ fn lists(call: &Call, found: &[Option<Facts>]) -> Result<ArrayRef> {
     };
     let facts: Vec<&Facts> = found.iter().flatten().collect();
     let ints = |get: fn(&Facts) -> Option<i32>| -> ArrayRef { Arc::new(Int32Array::from_iter(facts.iter().map(|f| get(f)))) };
-    let of_file = |get: fn(&ImageInfo) -> &'static str| -> ArrayRef {
-        Arc::new(StringArray::from_iter(facts.iter().map(|f| f.info.as_ref().map(get))))
-    };
+    let of_file =
+        |get: fn(&ImageInfo) -> &'static str| -> ArrayRef { Arc::new(StringArray::from_iter(facts.iter().map(|f| f.info.as_ref().map(get)))) };
     let columns = vec![
         ints(|f| Some(f.width)),
         ints(|f| Some(f.height)),

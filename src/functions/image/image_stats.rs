@@ -11,8 +11,7 @@ use squilla_media::image::stats::{ImageStats, image_stats};
 use super::source::with_image;
 
 /// `image_stats`: image or bytea to (mean, std, brightness, contrast, sharpness, entropy). Errors: 22P03 damaged image.
-pub static IMAGE_STATS: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/image_stats.sql"), Kernel::Expand(expand));
+pub static IMAGE_STATS: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_stats.sql"), Kernel::Expand(expand));
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     match with_image(&call, 0, None, image_stats)? {

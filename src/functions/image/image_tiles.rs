@@ -11,8 +11,7 @@ use squilla_media::image::crop::{Rectangle, crop_image};
 
 /// `image_tiles`: image to setof (tile_row, tile_column, box, image). Errors: 22023 sizes that are not positive, an overlap as
 /// large as a tile.
-pub static IMAGE_TILES: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/image_tiles.sql"), Kernel::Expand(expand));
+pub static IMAGE_TILES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_tiles.sql"), Kernel::Expand(expand));
 
 /// Tiles of a batch, and bytes after which it ends.
 const BATCH_TILES: usize = 64;
@@ -59,12 +58,7 @@ impl Tiles {
         let (row, column) = (index / self.columns.len(), index % self.columns.len());
         let (x, y) = (*self.columns.get(column)?, *self.rows.get(row)?);
         let image = crop_image(image, Rectangle { x, y, width: self.size.0, height: self.size.1 })?;
-        let place = BoundingBox {
-            x1: x as f32,
-            y1: y as f32,
-            x2: (x + i64::from(image.width)) as f32,
-            y2: (y + i64::from(image.height)) as f32,
-        };
+        let place = BoundingBox { x1: x as f32, y1: y as f32, x2: (x + i64::from(image.width)) as f32, y2: (y + i64::from(image.height)) as f32 };
         Some(Tile { row: row as i32, column: column as i32, place, image })
     }
 

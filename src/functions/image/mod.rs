@@ -22,9 +22,9 @@ mod resize_image;
 mod rotate_image;
 mod source;
 mod tensor_to_image;
-mod thumbnail;
 #[cfg(test)]
 pub(crate) mod testing;
+mod thumbnail;
 
 use squilla_core::kernel::SqlFunction;
 

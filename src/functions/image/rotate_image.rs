@@ -5,8 +5,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::orient::{Orientation, turned};
 
 /// `rotate_image`: image to image, clockwise. Errors: 22023 degrees that are no multiple of 90.
-pub static ROTATE_IMAGE: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/rotate_image.sql"), Kernel::Media(kernel));
+pub static ROTATE_IMAGE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/rotate_image.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {

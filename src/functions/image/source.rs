@@ -32,12 +32,7 @@ pub(super) fn decode_reserved(
 }
 
 /// Runs `f` on the picture of a row, decoded when the overload takes bytes. `None` when NULL.
-pub(super) fn with_image<T>(
-    call: &Call,
-    row: usize,
-    mode: Option<Mode>,
-    f: impl FnOnce(&ImageView<'_>) -> Result<T>,
-) -> Result<Option<T>> {
+pub(super) fn with_image<T>(call: &Call, row: usize, mode: Option<Mode>, f: impl FnOnce(&ImageView<'_>) -> Result<T>) -> Result<Option<T>> {
     if call.find("image")?.is_some() {
         return call.image("image", row)?.map(|image| f(&image)).transpose();
     }

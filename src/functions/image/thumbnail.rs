@@ -7,8 +7,7 @@ use squilla_media::image::info::image_info;
 use squilla_media::image::thumbnail::{thumbnail, thumbnail_bytes, thumbnail_of};
 
 /// `thumbnail`: bytea or image to bytea. Errors: 22P03 damaged image, 22023 a size outside 1 to 16384, 54000 above the pixel limit.
-pub static THUMBNAIL: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/thumbnail.sql"), Kernel::Media(kernel));
+pub static THUMBNAIL: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/thumbnail.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let limits = &call.env.limits;

@@ -71,9 +71,8 @@ fn kernel(call: Arc<Call>) -> BoxFuture<'static, Result<Outcome>> {
         let rows = objects(&call).await?;
         lists(&call, rows, |items| {
             let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-            let side = |get: fn(&BoundingBox) -> f32| -> ArrayRef {
-                Arc::new(Float32Array::from_iter_values(items.iter().map(|(_, d)| get(&d.bbox))))
-            };
+            let side =
+                |get: fn(&BoundingBox) -> f32| -> ArrayRef { Arc::new(Float32Array::from_iter_values(items.iter().map(|(_, d)| get(&d.bbox)))) };
             let mut out: Vec<ArrayRef> = vec![Arc::new(Int32Array::from_iter_values(items.iter().map(|(n, _)| number(*n))))];
             out.extend(columns(items)?);
             out.extend([side(|b| b.x1), side(|b| b.y1), side(|b| b.x2), side(|b| b.y2)]);

@@ -12,8 +12,7 @@ use super::service::{check_model, model};
 
 /// `predict`: model and numbers to real[], the first output of the graph. Errors: SQ001 unknown model, SQ002 not a single
 /// graph, 22023 another count of numbers than the graph takes.
-pub static PREDICT: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/model/predict.sql"), Kernel::Model(kernel)).with_check(check);
+pub static PREDICT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/model/predict.sql"), Kernel::Model(kernel)).with_check(check);
 
 fn check(call: &Call) -> Result<()> {
     check_model(call, Task::Predict)

@@ -10,8 +10,7 @@ use squilla_infer::registry::Task;
 use super::service::{check_model, model};
 
 /// `rerank`: query and document to real, 0 to 1. Errors: SQ001 unknown model, SQ002 not a scorer of text pairs.
-pub static RERANK: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/model/rerank.sql"), Kernel::Model(kernel)).with_check(check);
+pub static RERANK: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/model/rerank.sql"), Kernel::Model(kernel)).with_check(check);
 
 fn check(call: &Call) -> Result<()> {
     check_model(call, Task::Rerank)

@@ -54,9 +54,7 @@ fn option<'a, T>(call: &'a Call, name: &str, read: impl FnOnce(&'a Arg) -> Resul
     match (arg.constant, call.rows) {
         (true, _) => read(arg),
         (false, 0) => Ok(None),
-        (false, _) => {
-            Err(Error::invalid_argument(format!("argument \"{name}\" of {} must be a constant", call.function.name)))
-        }
+        (false, _) => Err(Error::invalid_argument(format!("argument \"{name}\" of {} must be a constant", call.function.name))),
     }
 }
 

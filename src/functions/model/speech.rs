@@ -65,10 +65,9 @@ pub(super) async fn transcripts(call: &Arc<Call>, timestamps: bool) -> Result<Ve
 /// Decodes on a blocking thread where there is a runtime, else here.
 async fn blocking(call: Arc<Call>, row: usize) -> Result<Option<Vec<f32>>> {
     match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime
-            .spawn_blocking(move || samples(&call, row))
-            .await
-            .map_err(|e| Error::internal(format!("decoding a recording failed: {e}")))?,
+        Ok(runtime) => {
+            runtime.spawn_blocking(move || samples(&call, row)).await.map_err(|e| Error::internal(format!("decoding a recording failed: {e}")))?
+        }
         Err(_) => samples(&call, row),
     }
 }

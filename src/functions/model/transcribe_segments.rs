@@ -8,8 +8,8 @@ use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_infer::speech::Segment;
 
-use super::speech::{check, transcripts};
 use super::service::lists;
+use super::speech::{check, transcripts};
 
 /// `transcribe_segments`: audio, recording or file to setof (seg_no, start_s, end_s, text, avg_logprob, no_speech_prob,
 /// language). Errors as `transcribe`.

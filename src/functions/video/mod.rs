@@ -9,10 +9,5 @@ mod video_scenes;
 use squilla_core::kernel::SqlFunction;
 
 /// The functions of this family.
-pub static FUNCTIONS: &[&SqlFunction] = &[
-    &video_audio::VIDEO_AUDIO,
-    &video_frame_at::VIDEO_FRAME_AT,
-    &video_frames::VIDEO_FRAMES,
-    &video_info::VIDEO_INFO,
-    &video_scenes::VIDEO_SCENES,
-];
+pub static FUNCTIONS: &[&SqlFunction] =
+    &[&video_audio::VIDEO_AUDIO, &video_frame_at::VIDEO_FRAME_AT, &video_frames::VIDEO_FRAMES, &video_info::VIDEO_INFO, &video_scenes::VIDEO_SCENES];

@@ -7,8 +7,7 @@ use squilla_media::video::frames::video_frame_at;
 use crate::audio::source::payload;
 
 /// `video_frame_at`: video and seconds to image. Errors: 22P03 not a video or damaged, 22023 outside it, 54000 a limit.
-pub static VIDEO_FRAME_AT: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/video/video_frame_at.sql"), Kernel::Media(kernel));
+pub static VIDEO_FRAME_AT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_frame_at.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let limits = &call.env.limits;

@@ -15,8 +15,7 @@ use crate::expansion::pushed;
 
 /// `video_frames`: video to setof (frame_no, pts_s, is_keyframe, image).
 /// Errors: 22P03 not a video or damaged, 22023 bad option, 54000 a limit.
-pub static VIDEO_FRAMES: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand));
+pub static VIDEO_FRAMES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand));
 
 /// A batch is handed on at so many bytes of pixels. The first ones are smaller, one frame, two, four: who wants the first
 /// frame only does not wait for the others.
@@ -101,7 +100,8 @@ mod tests {
     use squilla_core::columns::Arg;
 
     fn frames(data: Arg, every_s: Option<i64>, max_frames: Option<i64>) -> Result<Vec<i64>> {
-        let every = every_s.map_or_else(null, |s| constant(IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(0, 0, s * 1_000_000_000)])));
+        let every =
+            every_s.map_or_else(null, |s| constant(IntervalMonthDayNanoArray::from(vec![IntervalMonthDayNano::new(0, 0, s * 1_000_000_000)])));
         let max = max_frames.map_or_else(null, |n| constant(Int64Array::from(vec![n])));
         let no = constant(BooleanArray::from(vec![false]));
         let args = vec![data, null(), every, no, null(), null(), null(), null(), max];

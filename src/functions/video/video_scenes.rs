@@ -12,8 +12,7 @@ use crate::expansion::pushed;
 
 /// `video_scenes`: video to setof (scene_no, start_s, end_s).
 /// Errors: 22P03 not a video or damaged, 22023 bad threshold, 54000 a limit.
-pub static VIDEO_SCENES: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/video/video_scenes.sql"), Kernel::Expand(expand));
+pub static VIDEO_SCENES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_scenes.sql"), Kernel::Expand(expand));
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     let Some(threshold) = call.float("threshold", 0)? else { return Ok(Box::new(std::iter::empty())) };

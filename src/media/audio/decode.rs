@@ -77,10 +77,7 @@ pub fn check_size(payload: &Payload<'_>, limits: &Limits) -> Result<u64> {
         }
     };
     if bytes > limits.file_bytes_max {
-        return Err(Error::limit(
-            format!("the file has {bytes} bytes, more than {}", limits.file_bytes_max),
-            "squilla.max_file_bytes",
-        ));
+        return Err(Error::limit(format!("the file has {bytes} bytes, more than {}", limits.file_bytes_max), "squilla.max_file_bytes"));
     }
     Ok(bytes)
 }
@@ -115,12 +112,7 @@ pub fn stream_audio(
     if let Some(audio) = NativeAudio::open(payload, first)? {
         return stream_native(audio, options, limits, deadline, sink);
     }
-    let job = FfmpegAudio {
-        start_s: options.start_s,
-        duration_s: options.duration_s,
-        mono: options.mono,
-        seconds_max: limits.audio_seconds_max,
-    };
+    let job = FfmpegAudio { start_s: options.start_s, duration_s: options.duration_s, mono: options.mono, seconds_max: limits.audio_seconds_max };
     let mut pipe: Option<Pipe> = None;
     pool::run(&job, payload, first, &mut |chunk| {
         let header: BlockHeader = chunk.header()?;

@@ -23,8 +23,7 @@ pub fn encode_wav(audio: AudioView<'_>, sample: WavSample) -> Result<Vec<u8>> {
     };
     let data_bytes = (audio.samples.len() as u64) * u64::from(bytes);
     let size = u32::try_from(data_bytes + 50).map_err(|_| {
-        Error::new(squilla_core::error::Kind::LimitExceeded, "the recording is too long for a wav file")
-            .detail("A WAV file holds at most 4 GiB.")
+        Error::new(squilla_core::error::Kind::LimitExceeded, "the recording is too long for a wav file").detail("A WAV file holds at most 4 GiB.")
     })?;
     let channels = audio.channels.max(1);
     let frame_bytes = u32::from(bytes) * u32::from(channels);

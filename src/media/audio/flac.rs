@@ -157,10 +157,8 @@ fn plan_rice(residual: &[i32], frames: usize, order: usize) -> (u64, Vec<u32>) {
             let length = frames / parts - if index == 0 { order } else { 0 };
             let (here, later) = rest.split_at(length.min(rest.len()));
             rest = later;
-            let (bits, parameter) = (0..=14_u32)
-                .map(|k| (here.iter().map(|v| u64::from(zigzag(*v) >> k) + 1 + u64::from(k)).sum::<u64>(), k))
-                .min()
-                .unwrap_or((0, 0));
+            let (bits, parameter) =
+                (0..=14_u32).map(|k| (here.iter().map(|v| u64::from(zigzag(*v) >> k) + 1 + u64::from(k)).sum::<u64>(), k)).min().unwrap_or((0, 0));
             cost += 4 + bits;
             plan.push(parameter);
         }

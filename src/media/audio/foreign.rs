@@ -93,14 +93,14 @@ struct Track {
 
 impl Track {
     fn find(input: &Input) -> Result<Self> {
-        let stream = input.streams().best(media::Type::Audio).ok_or_else(|| {
-            Error::bad_media("there is no sound in the file").detail("The file has no audio track.")
-        })?;
+        let stream = input
+            .streams()
+            .best(media::Type::Audio)
+            .ok_or_else(|| Error::bad_media("there is no sound in the file").detail("The file has no audio track."))?;
         let base = stream.time_base();
         let id = stream.parameters().id();
-        let mut context = codec::Context::from_parameters(stream.parameters())
-            .map_err(|e| ffmpeg::failed("could not read the audio track", e))?
-            .decoder();
+        let mut context =
+            codec::Context::from_parameters(stream.parameters()).map_err(|e| ffmpeg::failed("could not read the audio track", e))?.decoder();
         context.set_packet_time_base(stream.time_base());
         let decoder = context.audio().map_err(|e| ffmpeg::failed("could not start the audio decoder", e))?;
         Ok(Self {
@@ -214,10 +214,7 @@ impl Run {
             None => self.header = Some(header),
             Some(first) if first == header => {}
             Some(first) => {
-                return Err(damaged(format!(
-                    "It changes from {} channels at {} Hz to {channels} at {rate} Hz.",
-                    first.channels, first.rate
-                )));
+                return Err(damaged(format!("It changes from {} channels at {} Hz to {channels} at {rate} Hz.", first.channels, first.rate)));
             }
         }
         self.good += 1;

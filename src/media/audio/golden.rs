@@ -42,8 +42,7 @@ fn signal_to_noise(wanted: &[f32], got: &[f32]) -> f64 {
 fn resampling_is_within_45_db_of_soxr() {
     for case in golden::<Vec<Resampling>>("resample.json") {
         let read = |end: &str| std::fs::read(tests_folder().join(format!("golden/audio/{}.{end}", case.name))).unwrap();
-        let samples: Vec<f32> =
-            read("in.i16").chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
+        let samples: Vec<f32> = read("in.i16").chunks_exact(2).map(|b| f32::from(i16::from_le_bytes([b[0], b[1]])) / 32_768.0).collect();
         let wanted: Vec<f32> = read("out.f32").chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         let got = resample_audio(AudioView { samples: &samples, sample_rate: case.rate_in, channels: 1 }, case.rate_out).unwrap();
         assert!(got.samples.len().abs_diff(wanted.len()) <= 1, "{}: {} frames, soxr {}", case.name, got.samples.len(), wanted.len());

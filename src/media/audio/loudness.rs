@@ -93,8 +93,7 @@ mod tests {
     #[test]
     fn the_reference_tone() {
         for rate in [16_000_u32, 44_100, 48_000] {
-            let samples: Vec<f32> =
-                (0..rate * 3).map(|i| (f64::from(i) * 997.0 * std::f64::consts::TAU / f64::from(rate)).sin() as f32).collect();
+            let samples: Vec<f32> = (0..rate * 3).map(|i| (f64::from(i) * 997.0 * std::f64::consts::TAU / f64::from(rate)).sin() as f32).collect();
             let got = lufs(AudioView { samples: &samples, sample_rate: rate, channels: 1 });
             assert!((got + 3.01).abs() < 0.05, "{rate}: {got}");
             let stereo: Vec<f32> = samples.iter().flat_map(|s| [*s * 0.1, *s * 0.1]).collect();

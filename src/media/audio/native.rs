@@ -367,12 +367,7 @@ impl<'a> NativeAudio<'a> {
                 return Err(damaged(format!("It has {channels} channels at {} Hz.", self.rate)));
             }
         } else if spec.rate() != self.rate || channels != self.channels {
-            return Err(damaged(format!(
-                "It changes from {} channels at {} Hz to {channels} at {} Hz.",
-                self.channels,
-                self.rate,
-                spec.rate()
-            )));
+            return Err(damaged(format!("It changes from {} channels at {} Hz to {channels} at {} Hz.", self.channels, self.rate, spec.rate())));
         }
         if std::mem::take(&mut self.drop_block) {
             return Ok(());

@@ -24,8 +24,7 @@ pub fn check_rate(rate: u32) -> Result<()> {
     if (1..=RATE_MAX).contains(&rate) {
         Ok(())
     } else {
-        Err(Error::invalid_argument(format!("sample rate {rate} is out of range"))
-            .detail(format!("A sample rate is between 1 and {RATE_MAX} Hz.")))
+        Err(Error::invalid_argument(format!("sample rate {rate} is out of range")).detail(format!("A sample rate is between 1 and {RATE_MAX} Hz.")))
     }
 }
 

@@ -166,15 +166,7 @@ impl Cutter {
         let frames = |seconds: f64| (seconds * f64::from(format.rate)).round() as usize;
         let window = frames(options.window_s).max(1);
         let shortest = if options.align == Align::Silence { (window * 4 / 5).max(1) } else { window };
-        Self {
-            format,
-            window,
-            overlap: frames(options.overlap_s).min(shortest - 1),
-            align: options.align,
-            buffer: Vec::new(),
-            start: 0,
-            number: 0,
-        }
+        Self { format, window, overlap: frames(options.overlap_s).min(shortest - 1), align: options.align, buffer: Vec::new(), start: 0, number: 0 }
     }
 
     fn push(&mut self, block: &[f32], emit: &mut WindowSink<'_>) -> Result<ControlFlow<()>> {
@@ -225,9 +217,7 @@ impl Cutter {
         let span = (rate / 20).max(1);
         let hop = (rate / 100).max(1);
         let first = self.window * 4 / 5;
-        let energy = |at: usize| -> f32 {
-            self.buffer.get(at * width..(at + span) * width).unwrap_or_default().iter().map(|s| s * s).sum()
-        };
+        let energy = |at: usize| -> f32 { self.buffer.get(at * width..(at + span) * width).unwrap_or_default().iter().map(|s| s * s).sum() };
         let mut best = (f32::INFINITY, self.window);
         let mut at = first;
         while at + span <= self.window {
@@ -312,9 +302,7 @@ mod tests {
             Ok(true)
         })
         .unwrap();
-        let start = |bytes: Vec<u8>| {
-            AudioWindows::start(Payload::Bytes(bytes.into()), DecodeOptions::default(), options, Limits::default()).unwrap()
-        };
+        let start = |bytes: Vec<u8>| AudioWindows::start(Payload::Bytes(bytes.into()), DecodeOptions::default(), options, Limits::default()).unwrap();
         let streamed: Vec<_> = start(bytes.clone()).map(|w| w.unwrap()).collect();
         assert_eq!(streamed, whole);
         assert_eq!(start(bytes).next().unwrap().unwrap(), whole[0]);

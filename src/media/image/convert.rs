@@ -94,13 +94,7 @@ pub fn convert<'a>(image: &ImageView<'a>, mode: Mode) -> Cow<'a, [u8]> {
 
 /// The image in another mode, owned.
 pub fn convert_image(image: &ImageView<'_>, mode: Mode) -> Image {
-    Image {
-        data: convert(image, mode).into_owned(),
-        width: image.width,
-        height: image.height,
-        channels: mode.channels,
-        pixel: mode.pixel,
-    }
+    Image { data: convert(image, mode).into_owned(), width: image.width, height: image.height, channels: mode.channels, pixel: mode.pixel }
 }
 
 /// Converts an owned image without a copy when the mode fits.

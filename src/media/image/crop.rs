@@ -49,13 +49,7 @@ pub fn crop_image(image: &ImageView<'_>, rectangle: Rectangle) -> Option<Image> 
     for row in image.data.chunks_exact(stride).take(bottom).skip(top) {
         data.extend_from_slice(&row[left * pixel..right * pixel]);
     }
-    Some(Image {
-        data,
-        width: (right - left) as u32,
-        height: (bottom - top) as u32,
-        channels: image.channels,
-        pixel: image.pixel,
-    })
+    Some(Image { data, width: (right - left) as u32, height: (bottom - top) as u32, channels: image.channels, pixel: image.pixel })
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use squilla_core::values::{Image, PixelType};
 use turbojpeg::{Colorspace, Decompressor, PixelFormat, ScalingFactor};
 
 use crate::image::convert::{Mode, into_mode, rgb_of_inverted_cmyk};
-use crate::image::info_tiff::has_tiled_planes;
 use crate::image::info::{Format, ImageInfo, image_info};
+use crate::image::info_tiff::has_tiled_planes;
 use crate::image::orient::{Orientation, apply};
 
 /// Scans of a progressive JPEG that are read at most; each scan costs a pass over the picture, however small its bytes.
@@ -31,13 +31,7 @@ pub fn decode_image(bytes: &[u8], mode: Option<Mode>, auto_orient: bool, limits:
 
 /// As [`decode_image`], but a JPEG may come at 1/2, 1/4 or 1/8 of its size as long as it is no smaller than `least`
 /// (width, height; upright). Up to 8 times faster; pixels differ from decoding whole and scaling after.
-pub fn decode_at_least(
-    bytes: &[u8],
-    mode: Option<Mode>,
-    auto_orient: bool,
-    least: (u32, u32),
-    limits: &Limits,
-) -> Result<Image> {
+pub fn decode_at_least(bytes: &[u8], mode: Option<Mode>, auto_orient: bool, least: (u32, u32), limits: &Limits) -> Result<Image> {
     let info = image_info(bytes)?;
     check_pixels(&info, limits)?;
     let orientation = Orientation::from_exif(if auto_orient { info.exif_orientation } else { 1 });
@@ -251,9 +245,7 @@ fn other_error(error: &ImageError, info: &ImageInfo) -> Error {
             Error::bad_media(format!("{name} image of a kind that is not read")).detail(format!("The decoder says: {text}."))
         }
         ImageError::Limits(_) => Error::limit(format!("decoding the {name} image takes too much memory"), "squilla.max_image_pixels"),
-        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
-            Error::bad_media(format!("truncated {name} image"))
-        }
+        ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => Error::bad_media(format!("truncated {name} image")),
         _ if ["unexpected end", "unexpected EOF", "UnexpectedEof", "failed to fill whole buffer", "corrupt deflate stream"]
             .iter()
             .any(|cut| text.contains(cut)) =>

@@ -97,8 +97,18 @@ fn bombs_are_refused_from_the_header() {
 
 #[test]
 fn cut_files_are_errors() {
-    for name in ["baseline.jpg", "progressive.jpg", "rgb.png", "palette.png", "lossless.webp", "lossy.webp", "rgb.bmp",
-        "lzw.tiff", "deflate.tiff", "still.gif"] {
+    for name in [
+        "baseline.jpg",
+        "progressive.jpg",
+        "rgb.png",
+        "palette.png",
+        "lossless.webp",
+        "lossy.webp",
+        "rgb.bmp",
+        "lzw.tiff",
+        "deflate.tiff",
+        "still.gif",
+    ] {
         let bytes = input(name);
         for part in [1, 2, 3] {
             let cut = &bytes[..bytes.len() * part / 4];
@@ -204,9 +214,8 @@ fn a_folder_of_images() {
             }
         };
         let info = image_info(&bytes).map_or_else(|e| format!("error {e}"), |i| format!("{} {} {:?}", i.mode, i.bits, i.frames));
-        let hashes: Vec<String> = decode(&bytes, "L").map_or(vec![], |grey| {
-            ["phash", "dhash", "ahash", "whash"].map(|m| format!("{:016x}", hash_of(&grey, m))).to_vec()
-        });
+        let hashes: Vec<String> =
+            decode(&bytes, "L").map_or(vec![], |grey| ["phash", "dhash", "ahash", "whash"].map(|m| format!("{:016x}", hash_of(&grey, m))).to_vec());
         println!("{name}\t{line}\t{info}\t{} ms\t{}", start.elapsed().as_millis(), hashes.join(" "));
     }
 }

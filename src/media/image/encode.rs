@@ -23,14 +23,7 @@ pub fn parse_format(name: &str) -> Result<Format> {
     one_of(
         "image format",
         name,
-        &[
-            ("jpeg", Format::Jpeg),
-            ("jpg", Format::Jpeg),
-            ("png", Format::Png),
-            ("webp", Format::WebP),
-            ("bmp", Format::Bmp),
-            ("tiff", Format::Tiff),
-        ],
+        &[("jpeg", Format::Jpeg), ("jpg", Format::Jpeg), ("png", Format::Png), ("webp", Format::WebP), ("bmp", Format::Bmp), ("tiff", Format::Tiff)],
     )
 }
 
@@ -49,8 +42,9 @@ fn jpeg(image: &ImageView<'_>, quality: u8) -> Result<Vec<u8>> {
         return Err(Error::invalid_argument(format!("jpeg quality {quality} is not between 1 and 100")));
     }
     if image.width > 65_500 || image.height > 65_500 {
-        return Err(Error::invalid_argument(format!("{}x{} pixels are too many for jpeg", image.width, image.height))
-            .detail("A side may have 65500 pixels."));
+        return Err(
+            Error::invalid_argument(format!("{}x{} pixels are too many for jpeg", image.width, image.height)).detail("A side may have 65500 pixels.")
+        );
     }
     let flat = flattened(image);
     let mode = if image.channels <= 2 { Mode::L } else { Mode::RGB };
@@ -58,8 +52,7 @@ fn jpeg(image: &ImageView<'_>, quality: u8) -> Result<Vec<u8>> {
     let fail = |e: turbojpeg::Error| Error::internal(format!("jpeg encoding failed: {e}"));
     let mut encoder = Compressor::new().map_err(fail)?;
     encoder.set_quality(i32::from(quality)).map_err(fail)?;
-    let (format, subsamp) =
-        if mode == Mode::L { (PixelFormat::GRAY, Subsamp::Gray) } else { (PixelFormat::RGB, Subsamp::Sub2x2) };
+    let (format, subsamp) = if mode == Mode::L { (PixelFormat::GRAY, Subsamp::Gray) } else { (PixelFormat::RGB, Subsamp::Sub2x2) };
     encoder.set_subsamp(subsamp).map_err(fail)?;
     let (width, height) = (image.width as usize, image.height as usize);
     let pixels = turbojpeg::Image { pixels: flat.data, width, pitch: width * format.size(), height, format };
@@ -109,9 +102,7 @@ fn lossless(image: &ImageView<'_>, format: Format) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let (w, h) = (image.width, image.height);
     let done = match format {
-        Format::Png => {
-            PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Adaptive).write_image(&data, w, h, color)
-        }
+        Format::Png => PngEncoder::new_with_quality(&mut out, CompressionType::Fast, FilterType::Adaptive).write_image(&data, w, h, color),
         Format::WebP => WebPEncoder::new_lossless(&mut out).write_image(&data, w, h, color),
         Format::Bmp => BmpEncoder::new(&mut out).write_image(&data, w, h, color),
         _ => TiffEncoder::new(Cursor::new(&mut out)).write_image(&data, w, h, color),

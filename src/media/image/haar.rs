@@ -58,8 +58,7 @@ impl Square {
                 row[2 * i + 1] = C * average + -C * detail;
             }
         }
-        let upper: Vec<f64> =
-            self.values.chunks_exact(self.side).take(half).flat_map(|row| row[..size].iter().copied()).collect();
+        let upper: Vec<f64> = self.values.chunks_exact(self.side).take(half).flat_map(|row| row[..size].iter().copied()).collect();
         for i in 0..half {
             for x in 0..size {
                 let (average, detail) = (upper[i * size + x], self.values[(half + i) * self.side + x]);

@@ -28,11 +28,7 @@ pub enum Method {
 impl Method {
     /// By name.
     pub fn parse(name: &str) -> Result<Self> {
-        one_of(
-            "hash method",
-            name,
-            &[("phash", Method::Phash), ("dhash", Method::Dhash), ("ahash", Method::Ahash), ("whash", Method::Whash)],
-        )
+        one_of("hash method", name, &[("phash", Method::Phash), ("dhash", Method::Dhash), ("ahash", Method::Ahash), ("whash", Method::Whash)])
     }
 }
 

@@ -113,9 +113,7 @@ pub fn read_header(prefix: &[u8], whole: bool) -> Result<Header> {
         Format::Tiff => info_tiff::tiff(prefix),
     };
     match found {
-        Ok(info) if info.width == 0 || info.height == 0 => {
-            Err(Error::bad_media(format!("damaged {} image: it has no pixels", format.name())))
-        }
+        Ok(info) if info.width == 0 || info.height == 0 => Err(Error::bad_media(format!("damaged {} image: it has no pixels", format.name()))),
         Ok(info) => Ok(Header::Info(info)),
         Err(Miss::More(bytes)) if !whole => Ok(Header::More(bytes.max(prefix.len() as u64 + 1))),
         Err(Miss::More(_)) => Err(cut_short(prefix)),
@@ -125,8 +123,7 @@ pub fn read_header(prefix: &[u8], whole: bool) -> Result<Header> {
 
 fn cut_short(bytes: &[u8]) -> Error {
     let name = Format::sniff(bytes).map_or("image", Format::name);
-    Error::bad_media(format!("truncated {name} image"))
-        .detail(format!("The file ends within the header, after {} bytes.", bytes.len()))
+    Error::bad_media(format!("truncated {name} image")).detail(format!("The file ends within the header, after {} bytes.", bytes.len()))
 }
 
 fn unknown_format(bytes: &[u8]) -> Error {

@@ -108,9 +108,8 @@ pub fn tensor_to_image(tensor: &Tensor, layout: Layout, scale: f32) -> Result<Im
         [h, w, c] => Some([c, h, w]),
         _ => None,
     };
-    let [channels, height, width] = shape
-        .filter(|[c, h, w]| (1..=4).contains(c) && *h > 0 && *w > 0 && c * h * w == tensor.data.len())
-        .ok_or_else(|| {
+    let [channels, height, width] =
+        shape.filter(|[c, h, w]| (1..=4).contains(c) && *h > 0 && *w > 0 && c * h * w == tensor.data.len()).ok_or_else(|| {
             Error::invalid_argument(format!("a tensor of shape {:?} is not an image", tensor.shape))
                 .hint("An image has 1 to 4 channels and two more dimensions.")
         })?;

@@ -22,10 +22,7 @@ pub struct Letterbox {
 /// pixel goes to the right and the bottom.
 pub fn pad_image(image: &ImageView<'_>, width: u32, height: u32, color: [u8; 3]) -> Result<Letterbox> {
     if width < image.width || height < image.height {
-        return Err(Error::invalid_argument(format!(
-            "cannot pad an image of {}x{} pixels to {width}x{height}",
-            image.width, image.height
-        )));
+        return Err(Error::invalid_argument(format!("cannot pad an image of {}x{} pixels to {width}x{height}", image.width, image.height)));
     }
     let (left, top) = ((width - image.width) / 2, (height - image.height) / 2);
     let pixel = fill(image, color);

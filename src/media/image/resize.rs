@@ -124,12 +124,7 @@ fn cover_window((width, height): (u32, u32), (to_width, to_height): (u32, u32)) 
     let (scaled_w, scaled_h) = if tw * h >= th * w { (tw, (tw * h / w).max(th)) } else { ((th * w / h).max(tw), th) };
     let offset = |scaled: u64, target: u64| ((scaled - target) as f64 / 2.0).round_ties_even();
     let (x_scale, y_scale) = (w as f64 / scaled_w as f64, h as f64 / scaled_h as f64);
-    Window {
-        left: offset(scaled_w, tw) * x_scale,
-        top: offset(scaled_h, th) * y_scale,
-        width: tw as f64 * x_scale,
-        height: th as f64 * y_scale,
-    }
+    Window { left: offset(scaled_w, tw) * x_scale, top: offset(scaled_h, th) * y_scale, width: tw as f64 * x_scale, height: th as f64 * y_scale }
 }
 
 /// Resizes an image. Errors: `InvalidArgument` when a side is zero.

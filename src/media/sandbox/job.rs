@@ -100,9 +100,7 @@ impl<'a> Payload<'a> {
     pub fn bytes(&self) -> Result<Cow<'_, [u8]>> {
         match self {
             Payload::Bytes(bytes) => Ok(Cow::Borrowed(bytes)),
-            Payload::Path(path) => {
-                std::fs::read(path).map(Cow::Owned).map_err(|e| Error::io(format_args!("could not read {}", path.display()), e))
-            }
+            Payload::Path(path) => std::fs::read(path).map(Cow::Owned).map_err(|e| Error::io(format_args!("could not read {}", path.display()), e)),
             Payload::File(file) => {
                 let fail = |e| Error::io("could not read the payload", e);
                 let mut file = file.try_clone().map_err(fail)?;

@@ -89,13 +89,7 @@ pub fn run<J: Job>(job: &J, payload: &Payload<'_>, deadline: Deadline, consumer:
 
 /// As [`run`], and the child is killed within [`CANCEL_TICK`] once `cancel` is set, even while its decoder says nothing.
 /// In process, `cancel` is looked at with each chunk.
-pub fn run_cancellable<J: Job>(
-    job: &J,
-    payload: &Payload<'_>,
-    deadline: Deadline,
-    cancel: &CancelFlag,
-    consumer: &mut Emit<'_>,
-) -> Result<()> {
+pub fn run_cancellable<J: Job>(job: &J, payload: &Payload<'_>, deadline: Deadline, cancel: &CancelFlag, consumer: &mut Emit<'_>) -> Result<()> {
     match GLOBAL.get() {
         Some(sandbox) => sandbox.run(job, payload, deadline, cancel, consumer),
         None => {
@@ -120,14 +114,7 @@ impl Sandbox {
     }
 
     /// As [`run_cancellable`], in this pool.
-    pub fn run<J: Job>(
-        &self,
-        job: &J,
-        payload: &Payload<'_>,
-        deadline: Deadline,
-        cancel: &CancelFlag,
-        consumer: &mut Emit<'_>,
-    ) -> Result<()> {
+    pub fn run<J: Job>(&self, job: &J, payload: &Payload<'_>, deadline: Deadline, cancel: &CancelFlag, consumer: &mut Emit<'_>) -> Result<()> {
         let args = args_of(job)?;
         let budget = deadline.left();
         let mut slot = Slot::take(self, cancel)?;
@@ -382,10 +369,7 @@ impl Process {
         let log = self.last_words();
         let out_of_memory = log.contains("memory allocation of") || log.contains("bad_alloc");
         if out_of_memory {
-            return Error::limit(
-                format!("decoding needs more than {} MiB of memory", memory_bytes >> 20),
-                "squilla.decoder_memory",
-            );
+            return Error::limit(format!("decoding needs more than {} MiB of memory", memory_bytes >> 20), "squilla.decoder_memory");
         }
         let how = match (status.signal(), status.code()) {
             (Some(signal), _) => format!("The decoder process ended with signal {signal}."),
@@ -393,8 +377,7 @@ impl Process {
             (None, None) => format!("The decoder process ended ({error})."),
         };
         let last = log.lines().last().unwrap_or_default();
-        Error::bad_media("the decoder crashed on this input")
-            .detail(if last.is_empty() { how } else { format!("{how} Its last words: {last}") })
+        Error::bad_media("the decoder crashed on this input").detail(if last.is_empty() { how } else { format!("{how} Its last words: {last}") })
     }
 
     /// The end of the child's standard error.

@@ -6,8 +6,8 @@
 
 use std::io::{self, Read, Write};
 
-use serde::{Deserialize, Serialize};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Kind};
 
 use crate::sandbox::job::MEMORY_BYTES_MAX;
@@ -62,12 +62,7 @@ pub struct WireError {
 
 impl From<&Error> for WireError {
     fn from(error: &Error) -> Self {
-        Self {
-            code: error.sqlstate().to_owned(),
-            message: error.message.clone(),
-            detail: error.detail.clone(),
-            hint: error.hint.clone(),
-        }
+        Self { code: error.sqlstate().to_owned(), message: error.message.clone(), detail: error.detail.clone(), hint: error.hint.clone() }
     }
 }
 

@@ -50,11 +50,7 @@ jobs! {
 /// Runs a job here, with its panics turned into row errors.
 pub fn run_guarded(name: &str, args: serde_json::Value, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
     catch_unwind(AssertUnwindSafe(|| dispatch(name, args, payload, emit))).unwrap_or_else(|panic| {
-        let what = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("no message");
+        let what = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         Err(Error::bad_media("the decoder gave up on this input").detail(format!("It panicked: {what}.")))
     })
 }
@@ -84,10 +80,7 @@ struct Work {
 
 fn serve(mut socket: UnixStream) -> std::io::Result<()> {
     // A crash of a decoder is expected here; a core file of it is of no use and can fill a disk.
-    let _ = rustix::process::setrlimit(
-        rustix::process::Resource::Core,
-        rustix::process::Rlimit { current: Some(0), maximum: Some(0) },
-    );
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Core, rustix::process::Rlimit { current: Some(0), maximum: Some(0) });
     let stop = Arc::new(AtomicBool::new(false));
     let (send, work) = mpsc::channel();
     let reader = socket.try_clone()?;
@@ -99,16 +92,18 @@ fn serve(mut socket: UnixStream) -> std::io::Result<()> {
     })?;
     while let Ok(Work { job, args, payload }) = work.recv() {
         let mut broken = None;
-        let result = payload.and_then(|payload| run_guarded(&job, args, &payload, &mut |chunk: Chunk| {
-            if stop.load(Ordering::Relaxed) {
-                return Ok(false);
-            }
-            if let Err(error) = write_frame(&mut socket, &Reply::Chunk(chunk.meta), &chunk.data) {
-                broken = Some(error);
-                return Ok(false);
-            }
-            Ok(true)
-        }));
+        let result = payload.and_then(|payload| {
+            run_guarded(&job, args, &payload, &mut |chunk: Chunk| {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(false);
+                }
+                if let Err(error) = write_frame(&mut socket, &Reply::Chunk(chunk.meta), &chunk.data) {
+                    broken = Some(error);
+                    return Ok(false);
+                }
+                Ok(true)
+            })
+        });
         if let Some(error) = broken {
             return Err(error);
         }

@@ -105,7 +105,6 @@ pub fn check_pixels(width: u32, height: u32, pixels_max: u64) -> Result<()> {
     Ok(())
 }
 
-
 /// The size of the upright image.
 fn target_size(upright: (u32, u32), width: Option<u32>, height: Option<u32>) -> (u32, u32) {
     let part = |wanted: u32, of: u32, other: u32| {

@@ -42,13 +42,7 @@ pub type FrameSink<'a> = dyn FnMut(VideoFrame) -> Result<bool> + 'a;
 
 /// The frames that `options` ask for.
 /// Fails with 22P03 on bytes that are no video, 22023 on options out of range, 54000 above the limits.
-pub fn video_frames(
-    payload: &Payload<'_>,
-    options: &FrameOptions,
-    limits: &Limits,
-    deadline: &Deadline,
-    emit: &mut FrameSink<'_>,
-) -> Result<()> {
+pub fn video_frames(payload: &Payload<'_>, options: &FrameOptions, limits: &Limits, deadline: &Deadline, emit: &mut FrameSink<'_>) -> Result<()> {
     options.check()?;
     check_size(payload, limits)?;
     let job = VideoFramesJob { options: options.clone(), pixels_max: limits.image_pixels_max };
@@ -123,7 +117,11 @@ impl Job for VideoFramesJob {
     fn run(self, payload: &Payload<'_>, emit: &mut Emit<'_>) -> Result<()> {
         let track = VideoTrack::open(payload)?;
         let mut run = Run::new(track, &self.options, self.pixels_max)?;
-        if self.options.keyframes_only { run.keyframes(emit)? } else { run.all(self.options.start_s.unwrap_or(0.0), emit)? }
+        if self.options.keyframes_only {
+            run.keyframes(emit)?
+        } else {
+            run.all(self.options.start_s.unwrap_or(0.0), emit)?
+        }
         run.end()
     }
 }
@@ -267,13 +265,7 @@ impl Run {
 
     fn give(&mut self, number: u64, time: f64, picture: &frame::Video, emit: &mut Emit<'_>) -> Result<()> {
         let image = self.converter.convert(picture)?;
-        let header = FrameHeader {
-            frame_no: number,
-            pts_s: time,
-            is_keyframe: picture.is_key(),
-            width: image.width,
-            height: image.height,
-        };
+        let header = FrameHeader { frame_no: number, pts_s: time, is_keyframe: picture.is_key(), width: image.width, height: image.height };
         if !emit(Chunk::new(&header, image.data)?)? || self.selector.is_done() {
             self.done = true;
         }

@@ -50,10 +50,7 @@ impl VideoTrack {
         let fps = rate(stream.avg_frame_rate()).or_else(|| rate(stream.rate())).unwrap_or(0.0);
         let matrix = stream.side_data().find(|side| side.kind() == side_data::Type::DisplayMatrix);
         let rotation = matrix.map_or(0, |side| clockwise(side.data()));
-        let duration_s = ffmpeg::ticks(stream.duration())
-            .filter(|d| *d > 0)
-            .map(|d| ffmpeg::seconds(d, base))
-            .or_else(|| ffmpeg::duration_s(&input));
+        let duration_s = ffmpeg::ticks(stream.duration()).filter(|d| *d > 0).map(|d| ffmpeg::seconds(d, base)).or_else(|| ffmpeg::duration_s(&input));
         let frames = u64::try_from(stream.frames()).ok().filter(|n| *n > 0);
         let start = ffmpeg::ticks(stream.start_time()).unwrap_or(0);
         let codec = ffmpeg::codec_name(stream.parameters().id());
@@ -64,9 +61,8 @@ impl VideoTrack {
     /// Starts a decoder for the track.
     pub fn decoder(&self) -> Result<codec::decoder::Video> {
         let stream = self.input.stream(self.index).ok_or_else(|| Error::internal("the video track is gone"))?;
-        let mut context = codec::Context::from_parameters(stream.parameters())
-            .map_err(|e| ffmpeg::failed("could not read the video track", e))?
-            .decoder();
+        let mut context =
+            codec::Context::from_parameters(stream.parameters()).map_err(|e| ffmpeg::failed("could not read the video track", e))?.decoder();
         context.set_packet_time_base(stream.time_base());
         context.video().map_err(|e| ffmpeg::failed("could not start the video decoder", e))
     }
@@ -107,9 +103,7 @@ impl VideoTrack {
 
 /// Clockwise degrees, to the next quarter turn, of a display matrix: nine 32-bit integers.
 fn clockwise(data: &[u8]) -> u32 {
-    let entry = |index: usize| {
-        data.get(index * 4..index * 4 + 4).and_then(|b| b.try_into().ok()).map_or(0.0, |b| f64::from(i32::from_ne_bytes(b)))
-    };
+    let entry = |index: usize| data.get(index * 4..index * 4 + 4).and_then(|b| b.try_into().ok()).map_or(0.0, |b| f64::from(i32::from_ne_bytes(b)));
     let (a, b, c, d) = (entry(0), entry(1), entry(3), entry(4));
     let (scale_x, scale_y) = (a.hypot(c), b.hypot(d));
     if scale_x == 0.0 || scale_y == 0.0 {
@@ -126,9 +120,8 @@ mod tests {
 
     #[test]
     fn quarter_turns() {
-        let matrix = |a: i32, b: i32, c: i32, d: i32| {
-            [a, b, 0, c, d, 0, 0, 0, 1 << 14].iter().flat_map(|v: &i32| (v << 2).to_ne_bytes()).collect::<Vec<u8>>()
-        };
+        let matrix =
+            |a: i32, b: i32, c: i32, d: i32| [a, b, 0, c, d, 0, 0, 0, 1 << 14].iter().flat_map(|v: &i32| (v << 2).to_ne_bytes()).collect::<Vec<u8>>();
         let one = 1 << 14;
         assert_eq!(clockwise(&matrix(one, 0, 0, one)), 0);
         assert_eq!(clockwise(&matrix(0, one, -one, 0)), 90);

@@ -338,7 +338,9 @@ fn unescape(raw: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len());
     let mut at = 0;
     let digits = |from: usize, most: usize, radix: u32| raw[from..].iter().take(most).take_while(|b| char::from(**b).is_digit(radix)).count();
-    let value = |from: usize, count: usize, radix: u32| raw[from..from + count].iter().fold(0u32, |n, b| n * radix + char::from(*b).to_digit(radix).unwrap_or(0));
+    let value = |from: usize, count: usize, radix: u32| {
+        raw[from..from + count].iter().fold(0u32, |n, b| n * radix + char::from(*b).to_digit(radix).unwrap_or(0))
+    };
     while at < raw.len() {
         if raw[at] != b'\\' || at + 1 == raw.len() {
             out.push(raw[at]);

@@ -27,7 +27,13 @@ pub type Batches = mpsc::Sender<Result<RecordBatch>>;
 /// Asks the client for data and passes them on until it is done.
 ///
 /// An `Ok` with a closed channel means that the receiver gave up; it knows why.
-pub async fn receive(wire: &mut Wire, columns: &[(String, SqlType)], options: CopyOptions, input: Input, batches: &Batches) -> std::result::Result<(), Stop> {
+pub async fn receive(
+    wire: &mut Wire,
+    columns: &[(String, SqlType)],
+    options: CopyOptions,
+    input: Input,
+    batches: &Batches,
+) -> std::result::Result<(), Stop> {
     let binary = options.format == CopyFormat::Binary;
     let schema: SchemaRef = Arc::new(Schema::new(columns.iter().map(|(name, ty)| ty.field(name)).collect::<Vec<_>>()));
     let reader = CopyReader::new(options, columns, input).map_err(Stop::Failed)?;
@@ -75,7 +81,8 @@ async fn flow(wire: &mut Wire, mut reader: CopyReader, schema: &SchemaRef, batch
 async fn pass(reader: &mut CopyReader, schema: &SchemaRef, batches: &Batches, all: bool) -> std::result::Result<bool, Stop> {
     while let Some((columns, rows)) = reader.take(all).map_err(Stop::Failed)? {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|e| Stop::Failed(Error::internal(e.to_string())))?;
+        let batch =
+            RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|e| Stop::Failed(Error::internal(e.to_string())))?;
         if batches.send(Ok(batch)).await.is_err() {
             return Ok(false);
         }
@@ -119,7 +126,13 @@ mod tests {
 
     #[tokio::test]
     async fn everything_else_makes_them_void() {
-        for messages in [&b"d\0\0\0\x061\nf\0\0\0\x06x\0"[..], b"d\0\0\0\x061\n", b"d\0\0\0\x06z\nc\0\0\0\x04", b"d\0\0\0\x061\nQ\0\0\0\x06x\0", b"d\0\0\0\x061\nX\0\0\0\x04"] {
+        for messages in [
+            &b"d\0\0\0\x061\nf\0\0\0\x06x\0"[..],
+            b"d\0\0\0\x061\n",
+            b"d\0\0\0\x06z\nc\0\0\0\x04",
+            b"d\0\0\0\x061\nQ\0\0\0\x06x\0",
+            b"d\0\0\0\x061\nX\0\0\0\x04",
+        ] {
             let (done, batches) = copied(messages).await;
             assert!(done.is_err() && matches!(batches.last(), Some(Err(_))), "{messages:?}");
         }

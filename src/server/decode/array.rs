@@ -80,7 +80,9 @@ impl<'a> Reader<'a> {
                 self.skip_blanks();
                 match self.rest.chars().next() {
                     Some('{') => self.level(depth + 1)?,
-                    Some(_) if self.sizes.len() > depth + 1 => return Err(self.bad("Multidimensional arrays must have sub-arrays with matching dimensions.")),
+                    Some(_) if self.sizes.len() > depth + 1 => {
+                        return Err(self.bad("Multidimensional arrays must have sub-arrays with matching dimensions."));
+                    }
                     Some(_) => self.element()?,
                     None => return Err(self.bad("Unexpected end of input.")),
                 }

@@ -227,12 +227,17 @@ impl Scanner<'_> {
             _ => {
                 // Zone names hold slashes, underscores and digits.
                 let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+'))).unwrap_or(rest.len());
-                let zone = self.own_abbreviation(&rest[..end]).or_else(|| abbreviation(&rest[..end])).map(|s| Found { offset_s: Some(s), ..Found::default() });
+                let zone = self
+                    .own_abbreviation(&rest[..end])
+                    .or_else(|| abbreviation(&rest[..end]))
+                    .map(|s| Found { offset_s: Some(s), ..Found::default() });
                 match zone {
                     Some(f) => self.found.offset_s = f.offset_s,
                     None => match Zone::parse(&rest[..end]) {
                         Some(zone) if self.found.time_us.is_some() => self.found.zone = Some(zone),
-                        _ if rest[..end].contains('/') => return Err(Error::new(Kind::InvalidArgument, format!("time zone \"{}\" not recognized", &rest[..end]))),
+                        _ if rest[..end].contains('/') => {
+                            return Err(Error::new(Kind::InvalidArgument, format!("time zone \"{}\" not recognized", &rest[..end])));
+                        }
                         _ => return Err(self.bad()),
                     },
                 }
@@ -284,7 +289,9 @@ impl Scanner<'_> {
             (Some(month), [a, b]) if a.1 > 2 => Ok((year(*a), month, small(b.0)?)),
             (Some(month), [a, b]) => Ok((year(*b), month, small(a.0)?)),
             (None, [a, b, c]) if a.1 > 2 => Ok((year(*a), small(b.0)?, small(c.0)?)),
-            (None, [a, b, c]) if self.clock.day_first || self.text.contains('.') && !self.text.contains(':') => Ok((year(*c), small(b.0)?, small(a.0)?)),
+            (None, [a, b, c]) if self.clock.day_first || self.text.contains('.') && !self.text.contains(':') => {
+                Ok((year(*c), small(b.0)?, small(a.0)?))
+            }
             (None, [a, b, c]) => Ok((year(*c), small(a.0)?, small(b.0)?)),
             // A julian day of the year: 2024.366 and such are not worth their ambiguity.
             _ => Err(self.bad()),
@@ -364,7 +371,15 @@ mod tests {
         let c = clock("Europe/Paris");
         assert_eq!(timestamp("2023-11-14 22:13:20.5", &c).unwrap(), 1_700_000_000_500_000);
         assert_eq!(timestamp("2023-11-14T22:13:20.1234567", &c).unwrap(), 1_700_000_000_123_457);
-        for text in ["2023-11-14 22:13:20+00", "2023-11-14T22:13:20Z", "2023-11-14 23:13:20", "2023-11-14 17:13:20 America/New_York", "2023-11-15 03:43:20+05:30", "2023-11-14 17:13:20-0500", "Tue Nov 14 23:13:20 2023 CET"] {
+        for text in [
+            "2023-11-14 22:13:20+00",
+            "2023-11-14T22:13:20Z",
+            "2023-11-14 23:13:20",
+            "2023-11-14 17:13:20 America/New_York",
+            "2023-11-15 03:43:20+05:30",
+            "2023-11-14 17:13:20-0500",
+            "Tue Nov 14 23:13:20 2023 CET",
+        ] {
             assert_eq!(timestamptz(text, &c).unwrap(), 1_700_000_000_000_000, "{text}");
         }
         assert_eq!(timestamptz("now", &c).unwrap(), c.now_us);

@@ -131,7 +131,9 @@ fn iso(rest: &str, text: &str) -> Result<Parts> {
         return Err(bad(text));
     }
     let mut sum = Sum::default();
-    for (part, units) in [(date, [('y', "year"), ('m', "month"), ('w', "week"), ('d', "day")]), (time, [('h', "hour"), ('m', "minute"), ('s', "second"), ('\0', "")])] {
+    for (part, units) in
+        [(date, [('y', "year"), ('m', "month"), ('w', "week"), ('d', "day")]), (time, [('h', "hour"), ('m', "minute"), ('s', "second"), ('\0', "")])]
+    {
         let mut left = part;
         while !left.is_empty() {
             let end = left.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(|| bad(text))?;

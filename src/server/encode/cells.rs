@@ -112,7 +112,14 @@ mod tests {
         cells.push(b"ab");
         cells.null();
         cells.write(|out| out.extend_from_slice(b""));
-        assert!(cells.try_write(|out| { out.push(1); Err::<(), ()>(()) }).is_err());
+        assert!(
+            cells
+                .try_write(|out| {
+                    out.push(1);
+                    Err::<(), ()>(())
+                })
+                .is_err()
+        );
         cells.write(|out| out.push(7));
         assert_eq!(cells.field(0), b"\0\0\0\x02ab");
         assert_eq!(cells.value(1), None);

@@ -7,9 +7,10 @@
 use arrow::array::{Array, ArrayAccessor, ArrayRef, AsArray, BinaryViewArray, FixedSizeBinaryArray, GenericBinaryArray, StringViewArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
-    DurationSecondType, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType, IntervalMonthDayNanoType, IntervalUnit,
-    IntervalYearMonthType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, DurationMicrosecondType, DurationMillisecondType,
+    DurationNanosecondType, DurationSecondType, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, IntervalDayTimeType,
+    IntervalMonthDayNanoType, IntervalUnit, IntervalYearMonthType, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use squilla_core::error::{Error, Kind, Result};
@@ -178,7 +179,9 @@ fn numeric(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
             let scale = *scale;
             each(cells, array.as_primitive::<Decimal128Type>(), |out, v| finish(out, &|o| number::decimal(o, v, scale)));
         }
-        DataType::Decimal32(p, scale) | DataType::Decimal64(p, scale) => return numeric(cells, &to(array, &DataType::Decimal128(*p, *scale))?, binary),
+        DataType::Decimal32(p, scale) | DataType::Decimal64(p, scale) => {
+            return numeric(cells, &to(array, &DataType::Decimal128(*p, *scale))?, binary);
+        }
         DataType::Decimal256(_, scale) => {
             let scale = *scale;
             each(cells, array.as_primitive::<Decimal256Type>(), |out, v| finish(out, &|o| number::decimal_text(o, &v.to_string(), scale)));
@@ -242,7 +245,8 @@ fn json(cells: &mut Cells, array: &ArrayRef, versioned: bool) -> Result<()> {
     }
     let field = Arc::new(Field::new("value", array.data_type().clone(), true));
     let options = EncoderOptions::default().with_explicit_nulls(true);
-    let mut encoder = make_encoder(&field, array, &options).map_err(|e| Error::unsupported(format!("a value of Arrow type {} has no JSON form: {e}", array.data_type())))?;
+    let mut encoder = make_encoder(&field, array, &options)
+        .map_err(|e| Error::unsupported(format!("a value of Arrow type {} has no JSON form: {e}", array.data_type())))?;
     for row in 0..array.len() {
         if encoder.is_null(row) {
             cells.null();
@@ -303,7 +307,8 @@ fn bytea(cells: &mut Cells, array: &ArrayRef, binary: bool, style: &Style) -> Re
         }
     })?;
     if too_long {
-        return Err(Error::new(Kind::LimitExceeded, "bytea value is too large for the text format").hint("Fetch it in the binary format, or store it with COPY."));
+        return Err(Error::new(Kind::LimitExceeded, "bytea value is too large for the text format")
+            .hint("Fetch it in the binary format, or store it with COPY."));
     }
     Ok(())
 }
@@ -373,9 +378,15 @@ fn timestamps(cells: &mut Cells, array: &ArrayRef, zoned: bool, binary: bool, st
     };
     match array.data_type() {
         DataType::Timestamp(TimeUnit::Microsecond, _) => each(cells, array.as_primitive::<TimestampMicrosecondType>(), write),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => each(cells, array.as_primitive::<TimestampNanosecondType>(), |out, v| write(out, v.div_euclid(1000))),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => each(cells, array.as_primitive::<TimestampMillisecondType>(), |out, v| write(out, v.saturating_mul(1000))),
-        DataType::Timestamp(TimeUnit::Second, _) => each(cells, array.as_primitive::<TimestampSecondType>(), |out, v| write(out, v.saturating_mul(1_000_000))),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            each(cells, array.as_primitive::<TimestampNanosecondType>(), |out, v| write(out, v.div_euclid(1000)))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            each(cells, array.as_primitive::<TimestampMillisecondType>(), |out, v| write(out, v.saturating_mul(1000)))
+        }
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            each(cells, array.as_primitive::<TimestampSecondType>(), |out, v| write(out, v.saturating_mul(1_000_000)))
+        }
         _ => each(cells, to(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?.as_primitive::<TimestampMicrosecondType>(), write),
     }
     Ok(())
@@ -388,18 +399,30 @@ fn intervals(cells: &mut Cells, array: &ArrayRef, binary: bool, style: &Style) -
     };
     match array.data_type() {
         DataType::Interval(IntervalUnit::MonthDayNano) => {
-            each(cells, array.as_primitive::<IntervalMonthDayNanoType>(), |out, v| write(out, Parts { months: v.months, days: v.days, us: v.nanoseconds / 1000 }));
+            each(cells, array.as_primitive::<IntervalMonthDayNanoType>(), |out, v| {
+                write(out, Parts { months: v.months, days: v.days, us: v.nanoseconds / 1000 })
+            });
         }
         DataType::Interval(IntervalUnit::YearMonth) => {
             each(cells, array.as_primitive::<IntervalYearMonthType>(), |out, v| write(out, Parts { months: v, days: 0, us: 0 }));
         }
         DataType::Interval(IntervalUnit::DayTime) => {
-            each(cells, array.as_primitive::<IntervalDayTimeType>(), |out, v| write(out, Parts { months: 0, days: v.days, us: i64::from(v.milliseconds) * 1000 }));
+            each(cells, array.as_primitive::<IntervalDayTimeType>(), |out, v| {
+                write(out, Parts { months: 0, days: v.days, us: i64::from(v.milliseconds) * 1000 })
+            });
         }
-        DataType::Duration(TimeUnit::Second) => each(cells, array.as_primitive::<DurationSecondType>(), |out, v| write(out, Parts::of_span(v.saturating_mul(1_000_000)))),
-        DataType::Duration(TimeUnit::Millisecond) => each(cells, array.as_primitive::<DurationMillisecondType>(), |out, v| write(out, Parts::of_span(v.saturating_mul(1000)))),
-        DataType::Duration(TimeUnit::Microsecond) => each(cells, array.as_primitive::<DurationMicrosecondType>(), |out, v| write(out, Parts::of_span(v))),
-        DataType::Duration(TimeUnit::Nanosecond) => each(cells, array.as_primitive::<DurationNanosecondType>(), |out, v| write(out, Parts::of_span(v / 1000))),
+        DataType::Duration(TimeUnit::Second) => {
+            each(cells, array.as_primitive::<DurationSecondType>(), |out, v| write(out, Parts::of_span(v.saturating_mul(1_000_000))))
+        }
+        DataType::Duration(TimeUnit::Millisecond) => {
+            each(cells, array.as_primitive::<DurationMillisecondType>(), |out, v| write(out, Parts::of_span(v.saturating_mul(1000))))
+        }
+        DataType::Duration(TimeUnit::Microsecond) => {
+            each(cells, array.as_primitive::<DurationMicrosecondType>(), |out, v| write(out, Parts::of_span(v)))
+        }
+        DataType::Duration(TimeUnit::Nanosecond) => {
+            each(cells, array.as_primitive::<DurationNanosecondType>(), |out, v| write(out, Parts::of_span(v / 1000)))
+        }
         other => return Err(Error::internal(format!("Arrow type {other} is not an interval"))),
     }
     Ok(())

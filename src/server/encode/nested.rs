@@ -34,7 +34,9 @@ fn is_list(ty: &DataType) -> bool {
 
 fn child_is_list(ty: &DataType) -> bool {
     match ty {
-        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) | DataType::LargeListView(f) => is_list(f.data_type()),
+        DataType::List(f) | DataType::LargeList(f) | DataType::FixedSizeList(f, _) | DataType::ListView(f) | DataType::LargeListView(f) => {
+            is_list(f.data_type())
+        }
         _ => false,
     }
 }
@@ -198,7 +200,8 @@ fn text_record<'a>(out: &mut Vec<u8>, values: impl Iterator<Item = Option<&'a [u
             out.push(b',');
         }
         let Some(value) = value else { continue };
-        let quote = value.is_empty() || value.iter().any(|b| matches!(b, b'"' | b'\\' | b'(' | b')' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c));
+        let quote =
+            value.is_empty() || value.iter().any(|b| matches!(b, b'"' | b'\\' | b'(' | b')' | b',' | b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c));
         if !quote {
             out.extend_from_slice(value);
             continue;

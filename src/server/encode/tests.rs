@@ -48,7 +48,10 @@ fn scalars_in_text() {
     assert_eq!(texts(Int64Array::from(vec![i64::MIN]), &SqlType::Int8), some(&["-9223372036854775808"]));
     assert_eq!(texts(UInt64Array::from(vec![u64::MAX]), &SqlType::Numeric(Some((20, 0)))), some(&["18446744073709551615"]));
     assert_eq!(texts(Float32Array::from(vec![0.1]), &SqlType::Float4), some(&["0.1"]));
-    assert_eq!(texts(Decimal128Array::from(vec![Some(12345), None]).with_precision_and_scale(10, 2).unwrap(), &SqlType::Numeric(None)), some(&["123.45", "<null>"]));
+    assert_eq!(
+        texts(Decimal128Array::from(vec![Some(12345), None]).with_precision_and_scale(10, 2).unwrap(), &SqlType::Numeric(None)),
+        some(&["123.45", "<null>"])
+    );
     assert_eq!(texts(StringViewArray::from(vec!["a", ""]), &SqlType::Text), some(&["a", ""]));
     assert_eq!(texts(LargeStringArray::from(vec!["ab"]), &SqlType::Char(Some(4))), some(&["ab  "]));
     assert_eq!(texts(StringArray::from(vec!["{\"a\": 1}"]), &SqlType::Jsonb), some(&["{\"a\": 1}"]));
