@@ -128,6 +128,7 @@ impl Database {
         });
         let functions = Arc::new(Functions::new(config.families, &env)?);
         let store = crate::catalog::parquet::ParquetStore::open(&catalog, &runtime_env)?;
+        crate::source::object::register(&runtime_env, &files)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(2))
             .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -229,7 +229,7 @@ fn classify(message: &str) -> Error {
     }
     if has("table '") && has("' not found") {
         let name = text.split("table '").nth(1).and_then(|r| r.split('\'').next()).unwrap_or_default();
-        let short = name.strip_prefix("squilla.").unwrap_or(name).trim_start_matches("public.");
+        let short = name.strip_prefix("squilla.").unwrap_or(name).trim_start_matches("public.").trim_start_matches("$path.");
         return Error::new(Kind::UndefinedTable, format!("relation \"{short}\" does not exist"));
     }
     let kind = if has("ivide by zero") {

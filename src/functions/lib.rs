@@ -27,6 +27,7 @@ pub mod expansion;
 pub mod file;
 pub mod image;
 pub mod model;
+pub mod system;
 #[cfg(test)]
 pub mod testing;
 pub mod text;
@@ -45,6 +46,7 @@ pub static FAMILIES: &[(&str, &[&SqlFunction])] = &[
     ("text", text::FUNCTIONS),
     ("vector", vector::FUNCTIONS),
     ("model", model::FUNCTIONS),
+    ("system", system::FUNCTIONS),
 ];
 
 #[cfg(test)]

@@ -134,9 +134,13 @@ pub fn database(settings: Settings, data_dir: Option<PathBuf>) -> Result<Arc<Dat
     Database::open(Config { data_dir, settings, families: families(), models })
 }
 
+/// What is logged when SQUILLA_LOG says nothing: our own news, others' troubles.
+const LOG_FILTER: &str =
+    "warn,symphonia=off,symphonia_core=off,squilla=info,squilla_engine=info,squilla_server=info,squilla_console=info,squilla_infer=info";
+
 /// Logs to standard error: text for people, JSON where SQUILLA_LOG_FORMAT=json.
 pub fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("SQUILLA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,ort=warn"));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SQUILLA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     if variable("SQUILLA_LOG_FORMAT").as_deref() == Some("json") {
         builder.json().init();

@@ -7,6 +7,5 @@
 
 pub mod calls;
 pub mod defaults;
-pub mod names;
 pub mod relation;
 pub mod relations;

@@ -233,7 +233,7 @@ pub async fn copy_to(session: &Arc<Session>, copy: &Copy, location: &str, statem
 
 /// Names of columns without the marks of repeated ones.
 fn visible_names(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_name(crate::bind::names::visible(f.name()))).collect();
+    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_name(crate::postgres::column_names::shown(f.name()))).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 

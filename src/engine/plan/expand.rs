@@ -90,7 +90,8 @@ impl UserDefinedLogicalNodeCore for Expand {
 
     fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> DfResult<Self> {
         let missing = || DataFusionError::Internal("Expand has one call and one input".into());
-        let call = exprs.pop().ok_or_else(missing)?;
+        // Rules that rewrite expressions keep names by aliases; a call has no name to keep.
+        let call = exprs.pop().ok_or_else(missing)?.unalias();
         let input = inputs.pop().ok_or_else(missing)?;
         Expand::try_new(Arc::new(input), call, self.outer, self.qualifier.clone(), self.generated.clone())
     }

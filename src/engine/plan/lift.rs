@@ -76,20 +76,57 @@ fn lift_node(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Transfor
 
 /// Projection, Aggregate, Sort, Window: expressions over one input.
 fn lift_unary(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
-    let input = Arc::new(plan.inputs().into_iter().next().cloned().ok_or_else(|| unsupported("this use of a model function"))?);
-    let mut lifter = Lifter::new(input.schema(), functions);
+    let mut input = Arc::new(plan.inputs().into_iter().next().cloned().ok_or_else(|| unsupported("this use of a model function"))?);
     let names = NamePreserver::new(&plan);
     let output = Arc::clone(plan.schema());
-    let mut exprs = Vec::new();
-    for expr in plan.expressions() {
-        let name = names.save(&expr);
-        let lifted = lifter.lift(expr, None)?;
-        exprs.push(name.restore(lifted));
+    let saved: Vec<_> = plan.expressions().iter().map(|e| names.save(e)).collect();
+    let mut exprs = plan.expressions();
+    if matches!(plan, LogicalPlan::Projection(_)) {
+        (exprs, input) = through_projections(exprs, input)?;
     }
-    let compute = lifter.compute(input, &exprs)?;
-    let restore = !matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let mut lifter = Lifter::new(input.schema(), functions);
+    let mut lifted = Vec::with_capacity(exprs.len());
+    for (expr, name) in exprs.into_iter().zip(saved) {
+        lifted.push(name.restore(lifter.lift(expr, None)?));
+    }
+    let exprs = lifted;
+    let whole = matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_));
+    let compute = lifter.compute(input, &exprs, whole)?;
     let rebuilt = plan.with_new_exprs(exprs, vec![compute])?;
-    if restore { project_to(rebuilt, &output) } else { Ok(rebuilt) }
+    if whole { Ok(rebuilt) } else { project_to(rebuilt, &output) }
+}
+
+/// Expressions over a projection that only picks columns, as expressions over its input: so that a chain of calls that was
+/// written in several subqueries becomes one Compute node, and values inside it never leave their pack.
+fn through_projections(mut exprs: Vec<Expr>, mut input: Arc<LogicalPlan>) -> DfResult<(Vec<Expr>, Arc<LogicalPlan>)> {
+    loop {
+        let projection = match &*input {
+            LogicalPlan::SubqueryAlias(alias) => match &*alias.input {
+                LogicalPlan::Projection(projection) => projection.clone(),
+                _ => return Ok((exprs, input)),
+            },
+            LogicalPlan::Projection(projection) => projection.clone(),
+            _ => return Ok((exprs, input)),
+        };
+        if !projection.expr.iter().all(|e| matches!(e.clone().unalias(), Expr::Column(_))) {
+            return Ok((exprs, input));
+        }
+        let schema = Arc::clone(input.schema());
+        exprs = exprs
+            .into_iter()
+            .map(|expr| {
+                expr.transform(|e| match &e {
+                    Expr::Column(column) => {
+                        let inner = schema.maybe_index_of_column(column).and_then(|i| projection.expr.get(i)).cloned();
+                        Ok(inner.map_or(Transformed::no(e), |inner| Transformed::yes(inner.unalias())))
+                    }
+                    _ => Ok(Transformed::no(e)),
+                })
+                .data()
+            })
+            .collect::<DfResult<_>>()?;
+        input = projection.input;
+    }
 }
 
 /// Drops the columns that lifting added.
@@ -110,7 +147,7 @@ fn lift_filter(filter: Filter, functions: &Arc<Functions>) -> DfResult<LogicalPl
     for expr in dear {
         lifted.push(lifter.lift(expr, None)?);
     }
-    let compute = Arc::new(lifter.compute(input, &lifted)?);
+    let compute = Arc::new(lifter.compute(input, &lifted, false)?);
     let predicate = conjunction(lifted).ok_or_else(|| unsupported("an empty filter"))?;
     project_to(LogicalPlan::Filter(Filter::try_new(predicate, compute)?), &output)
 }
@@ -128,8 +165,8 @@ fn lift_join(join: Join, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
         on.push((left.lift(l, None)?, right.lift(r, None)?));
     }
     let (above, inside): (Vec<Expr>, Vec<Expr>) = join.filter.map(split_conjunction_owned).unwrap_or_default().into_iter().partition(is_dear);
-    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l))?);
-    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r))?);
+    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l), false)?);
+    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r), false)?);
     let joined = Join::try_new(left, right, on, conjunction(inside), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
     let mut plan = LogicalPlan::Join(joined);
     if let Some(above) = conjunction(above) {
@@ -161,7 +198,7 @@ fn lift_expand(expand: &Expand, functions: &Arc<Functions>) -> DfResult<Option<L
         return Ok(None);
     }
     let output = Arc::clone(&expand.schema);
-    let compute = Arc::new(lifter.compute(Arc::clone(&expand.input), &call.args)?);
+    let compute = Arc::new(lifter.compute(Arc::clone(&expand.input), &call.args, false)?);
     let node = Expand::try_new(compute, Expr::ScalarFunction(call), expand.outer, expand.qualifier.clone(), expand.generated.clone())?;
     let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
     project_to(plan, &output).map(Some)
@@ -182,8 +219,9 @@ impl<'a> Lifter<'a> {
         Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true }
     }
 
-    /// The node; steps that `used` expressions read leave it, others live only inside their pack.
-    fn compute<'e>(mut self, input: Arc<LogicalPlan>, used: impl IntoIterator<Item = &'e Expr>) -> DfResult<LogicalPlan> {
+    /// The node; steps that `used` expressions read leave it, others live only inside their pack. `whole`: nothing but
+    /// `used` reads the node's columns.
+    fn compute<'e>(mut self, input: Arc<LogicalPlan>, used: impl IntoIterator<Item = &'e Expr>, whole: bool) -> DfResult<LogicalPlan> {
         if self.steps.is_empty() {
             return Ok(Arc::unwrap_or_clone(input));
         }
@@ -198,6 +236,17 @@ impl<'a> Lifter<'a> {
         }
         for step in &mut self.steps {
             step.output = read.contains(&step.name);
+        }
+        // A Compute node right below becomes part of this one, when only `used` reads it.
+        if whole
+            && let LogicalPlan::Extension(Extension { node }) = &*input
+            && let Some(below) = node.as_any().downcast_ref::<Compute>()
+        {
+            let mut steps = below.steps.clone();
+            steps.iter_mut().for_each(|s| s.output = read.contains(&s.name));
+            steps.append(&mut self.steps);
+            let merged = Compute::try_new(Arc::clone(&below.input), steps)?;
+            return Ok(LogicalPlan::Extension(Extension { node: Arc::new(merged) }));
         }
         Ok(LogicalPlan::Extension(Extension { node: Arc::new(Compute::try_new(input, self.steps)?) }))
     }

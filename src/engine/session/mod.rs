@@ -4,6 +4,7 @@
 //! sees to that); what other sessions may touch (cancel, activity) is in [`SessionShared`].
 //! Deliberately absent: the protocol.
 
+pub mod admin;
 pub mod query;
 pub mod relations;
 pub mod state;

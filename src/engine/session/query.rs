@@ -21,13 +21,13 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::calls::CallContext;
-use crate::bind::names;
 use crate::bind::relations::{BoundSource, Relations};
 use crate::catalog::data::{CatalogData, RelationKind};
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
 use crate::exec::env::StatementEnv;
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
+use crate::postgres::column_names;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
 use crate::session::view::SessionView;
@@ -181,7 +181,8 @@ impl Session {
     pub fn search_path(&self, data: &CatalogData) -> Vec<String> {
         let settings = self.settings();
         let path = settings.get("search_path").split(',').map(|s| s.trim().trim_matches('"').trim_matches('\'').to_owned());
-        path.map(|s| if s == "$user" { self.shared.user.clone() } else { s })
+        // A schema named after the role: never the system schema, whose name the first role has.
+        path.map(|s| if s == "$user" { if self.shared.user == "squilla" { String::new() } else { self.shared.user.clone() } } else { s })
             .filter(|s| data.schemas.contains_key(s) || matches!(s.as_str(), "pg_catalog" | "information_schema" | "squilla"))
             .collect()
     }
@@ -192,9 +193,6 @@ impl Session {
         let data = self.database.catalog.snapshot();
         let search_path = self.search_path(&data);
         declare_parameters(&mut statement, given);
-        if let ast::Statement::Query(query) = &mut statement {
-            names::name_columns(query, true);
-        }
         let lookup = Lookup { data: &data, search_path: &search_path };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
@@ -262,7 +260,7 @@ impl Session {
         plan.schema()
             .fields()
             .iter()
-            .map(|field| ResultField { name: names::visible(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid: 0, column_number: 0 })
+            .map(|field| ResultField { name: column_names::shown(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid: 0, column_number: 0 })
             .collect()
     }
 

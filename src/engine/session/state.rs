@@ -19,9 +19,9 @@ use crate::error::from_datafusion;
 use crate::plan::lateral::LateralRule;
 use crate::plan::physical::SquillaQueryPlanner;
 use crate::postgres::cast_rule::TextCasts;
-use crate::postgres::registry;
+use crate::postgres::{registry, subquery_rule};
 use crate::postgres::type_planner::PostgresTypes;
-use crate::session::Session;
+use crate::session::{Session, admin};
 use crate::session::view::SessionView;
 use crate::system::procs::{Proc, assemble, declared};
 use crate::system::view::ViewSource;
@@ -81,8 +81,9 @@ pub fn of_session(session: &Arc<Session>) -> Result<SessionState> {
     let base = session.database.base().clone();
     let mut rules = base.analyzer().rules.clone();
     rules.push(Arc::new(TextCasts::new(&functions)));
+    rules.push(subquery_rule::rule());
     let mut state = SessionStateBuilder::new_from_existing(base).with_analyzer_rules(rules).build();
-    for udf in functions {
+    for udf in functions.into_iter().chain(admin::functions(session)) {
         state.register_udf(Arc::new(udf)).map_err(from_datafusion)?;
     }
     Ok(state)
