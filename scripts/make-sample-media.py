@@ -325,15 +325,17 @@ def make_pdf(out, seed, index):
 
 # ---- bad files -------------------------------------------------------------------------------------------------------
 
-def make_broken(out, seed, folder, good, index):
-    """A bad file next to the good one of the same ending: cut, empty, or another thing altogether."""
-    rng = random.Random(f"{seed} broken {folder} {index}")
-    way = ["truncated", "empty", "wrong content"][index % 3]
+def make_broken(out, folder, good, index):
+    """A bad file next to the good one of the same ending that cannot be opened: cut, empty, or another thing altogether."""
+    # A recording that is cut still plays as far as it goes, so that is no bad file.
+    ways = ["wrong content", "empty"] if folder == "audio" else ["truncated", "empty", "wrong content"]
+    way = ways[index % len(ways)]
     source = pathlib.Path(good)
     name = f"{folder}/broken_{index:05}{source.suffix}"
     data = (out / source).read_bytes()
     if way == "truncated":
-        data = data[: max(16, int(len(data) * rng.uniform(0.02, 0.3)))]
+        # So short that nothing can be repaired: readers of PDF put together whatever pages they find.
+        data = data[:48]
     elif way == "empty":
         data = b""
     else:
@@ -361,7 +363,7 @@ def main():
             jobs = [pool.submit(make, arguments.out, arguments.seed, index) for index in range(count)]
             good = [job.result() for job in jobs]
             bad = math.ceil(count * arguments.broken / 100) if arguments.broken > 0 else 0
-            rows += good + [make_broken(arguments.out, arguments.seed, folder, good[i % count][0], i) for i in range(bad)]
+            rows += good + [make_broken(arguments.out, folder, good[i % count][0], i) for i in range(bad)]
     with open(arguments.out / "truth.tsv", "w", encoding="utf-8") as truth:
         truth.write("path\tkind\ttruth\n")
         truth.writelines("\t".join(row) + "\n" for row in sorted(rows))

@@ -98,8 +98,9 @@ impl Session {
         let warnings = std::mem::take(&mut *self.warnings.lock().unwrap());
         assert_eq!(warnings.len(), 1, "{warnings:?}");
         assert!(warnings[0].contains(" rows failed in "), "{warnings:?}");
-        let query_id = warnings[0].split("query_id = '").nth(1).and_then(|rest| rest.split('\'').next()).expect("the hint names the query");
-        let rows = self.rows(&format!("SELECT uri, sqlstate, message, function FROM squilla.row_errors WHERE query_id = '{query_id}'")).await;
+        let rest = warnings[0].split("query_id = ").nth(1).expect("the hint names the query");
+        let query_id = &rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())];
+        let rows = self.rows(&format!("SELECT uri, sqlstate, message, function FROM squilla.row_errors WHERE query_id = {query_id}")).await;
         let named: BTreeSet<String> = rows.iter().map(|r| relative(r[0].as_deref().expect("a uri"))).collect();
         assert_eq!(&named, bad, "{rows:?}");
         for row in &rows {

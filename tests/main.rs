@@ -5,6 +5,7 @@
 //! test process. Deliberately absent: unit tests, which live beside the code they test.
 //!
 //! - `SLT=lateral cargo test ... sqllogictest` runs the files whose path contains the word.
+//! - `GAPS=write` rewrites `tests/sqllogictest/known_gaps.txt`, the list of the records that are known to fail.
 //! - `UPDATE=1` rewrites the expected results of the .slt files; review the difference.
 //! - `SQUILLA_TEST_SERVER='host=127.0.0.1 port=5432 user=postgres dbname=postgres'` runs the records against that server,
 //!   under the label `postgres`: how records about PostgreSQL's own behaviour are checked against PostgreSQL.
@@ -13,6 +14,7 @@
 mod acceptance;
 mod client;
 mod command_line;
+mod known_gaps;
 mod protocol;
 mod server_basics;
 mod server_limits;

@@ -151,8 +151,11 @@ impl Drop for Server {
 }
 
 fn serve(port: u16, data: &Path, arguments: &[&str]) -> Command {
-    let mut command = squilla(&["serve", "--listen", &format!("127.0.0.1:{port}"), "--http-listen", "off", "--data-dir"]);
+    let mut command = squilla(&["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"]);
     command.arg(data).args(arguments);
+    if !arguments.contains(&"--http-listen") {
+        command.args(["--http-listen", "off"]);
+    }
     command
 }
 
