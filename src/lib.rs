@@ -3,21 +3,21 @@
 //! In: the command line. Out: a database made of the functions, the models and the settings, and what serves it.
 //! Deliberately absent: SQL, protocol and media; each has its crate.
 
-#[path = "root/arguments.rs"]
+#[path = "program/arguments.rs"]
 pub mod arguments;
-#[path = "root/docs.rs"]
+#[path = "program/docs.rs"]
 pub mod docs;
-#[path = "root/fixtures.rs"]
+#[path = "program/fixtures.rs"]
 pub mod fixtures;
-#[path = "root/models.rs"]
+#[path = "program/models.rs"]
 pub mod models;
-#[path = "root/report.rs"]
+#[path = "program/report.rs"]
 pub mod report;
-#[path = "root/serve.rs"]
+#[path = "program/serve.rs"]
 pub mod serve;
-#[path = "root/sql.rs"]
+#[path = "program/sql.rs"]
 pub mod sql;
-#[path = "root/table.rs"]
+#[path = "program/table.rs"]
 pub mod table;
-#[path = "root/wiring.rs"]
+#[path = "program/wiring.rs"]
 pub mod wiring;
