@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arrow::array::ArrayRef;
-use datafusion::common::ScalarValue;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use pgwire::messages::response::TransactionStatus as WireStatus;
@@ -18,6 +17,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use squilla_engine::postgres::names;
+use squilla_engine::session::parameters;
 use squilla_engine::session::view::SessionView;
 use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, Session, TransactionStatus};
 use squilla_engine::statement::Statement;
@@ -181,9 +181,7 @@ impl Backend {
     pub fn start(&self, described: Arc<Described>, parameters: Vec<ArrayRef>) -> impl Future<Output = Result<Execution>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
         async move {
-            let values = parameters.iter().map(|array| ScalarValue::try_from_array(array, 0)).collect::<std::result::Result<Vec<_>, _>>();
-            let values = values.map_err(|e| Error::internal(format!("a parameter cannot be used: {e}")))?;
-            session.execute(&described.prepared, values).await
+            session.execute(&described.prepared, parameters::values(&parameters)?).await
         }
     }
 

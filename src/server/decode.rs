@@ -225,6 +225,8 @@ impl ColumnReader {
                     _ => Err(Error::new(Kind::InvalidBinary, "unsupported jsonb version number")),
                 };
             }
+            // An empty "char" is the byte zero.
+            Store::Text(_) if self.ty == SqlType::SingleChar && bytes == [0] => return self.text("", input),
             Store::Text(_) | Store::Null(_) => return self.text(utf8(bytes)?, input),
             Store::Bytes(b) if self.ty == SqlType::Bit => {
                 let bits = bytes.get(..4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]])).unwrap_or(u32::MAX);

@@ -5,6 +5,7 @@
 //! Deliberately absent: the protocol.
 
 pub mod admin;
+pub mod parameters;
 pub mod query;
 pub mod relations;
 pub mod state;

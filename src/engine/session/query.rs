@@ -383,7 +383,8 @@ pub fn typed(expr: ast::Expr, ty: &SqlType) -> ast::Expr {
 
 /// Types of `$1`...: what the client declared, else what the plan needs, else text.
 pub fn parameter_types(plan: &LogicalPlan, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
-    let inferred = plan.get_parameter_types().map_err(from_datafusion)?;
+    // Fields, not Arrow types: an oid is stored as a bigint.
+    let inferred = plan.get_parameter_fields().map_err(from_datafusion)?;
     let highest = inferred.keys().filter_map(|k| k.trim_start_matches('$').parse::<usize>().ok()).max().unwrap_or(0).max(given.len());
     Ok((1..=highest)
         .map(|n| match given.get(n - 1).and_then(Clone::clone).filter(|t| *t != SqlType::Unknown) {
@@ -391,7 +392,7 @@ pub fn parameter_types(plan: &LogicalPlan, given: &[Option<SqlType>]) -> Result<
             None => inferred
                 .get(&format!("${n}"))
                 .and_then(|t| t.as_ref())
-                .map(SqlType::of_arrow)
+                .map(|field| SqlType::of_field(field))
                 .filter(|t| *t != SqlType::Unknown)
                 .unwrap_or(SqlType::Text),
         })

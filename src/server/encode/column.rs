@@ -44,7 +44,8 @@ pub fn column(cells: &mut Cells, array: &ArrayRef, ty: &SqlType, binary: bool, s
         SqlType::Float4 | SqlType::Float8 => floats(cells, array, ty, binary, style.extra_float_digits),
         SqlType::Numeric(_) => numeric(cells, array, binary),
         SqlType::Char(Some(width)) => padded(cells, array, *width as usize),
-        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(None) | SqlType::Name | SqlType::SingleChar => texts(cells, array),
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Char(None) | SqlType::Name => texts(cells, array),
+        SqlType::SingleChar => single_chars(cells, array, binary),
         SqlType::Json => json(cells, array, false),
         SqlType::Jsonb => json(cells, array, binary),
         SqlType::Bytea => bytea(cells, array, binary, style),
@@ -104,6 +105,16 @@ fn booleans(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
     let array = to(array, &DataType::Boolean)?;
     let (yes, no) = if binary { (1, 0) } else { (b't', b'f') };
     each(cells, array.as_boolean(), |out, v| out.push(if v { yes } else { no }));
+    Ok(())
+}
+
+/// "char" is one byte; in binary the empty value is the byte zero.
+fn single_chars(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
+    if !binary {
+        return texts(cells, array);
+    }
+    let array = to(array, &DataType::Utf8)?;
+    each(cells, array.as_string::<i32>(), |out, v| out.push(v.as_bytes().first().copied().unwrap_or(0)));
     Ok(())
 }
 
