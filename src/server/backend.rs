@@ -180,9 +180,7 @@ impl Backend {
     /// Begins to execute.
     pub fn start(&self, described: Arc<Described>, parameters: Vec<ArrayRef>) -> impl Future<Output = Result<Execution>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
-        async move {
-            session.execute(&described.prepared, parameters::values(&parameters)?).await
-        }
+        async move { session.execute(&described.prepared, parameters::values(&parameters)?).await }
     }
 
     /// The values of a Bind message.
