@@ -1,16 +1,17 @@
-CREATE FUNCTION audio_segments(data audio, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', on_error text DEFAULT NULL)
+CREATE FUNCTION audio_segments(data audio, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT NULL, mono boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_segments';
 
-CREATE FUNCTION audio_segments(data bytea, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT 16000, mono boolean DEFAULT true, on_error text DEFAULT NULL)
+CREATE FUNCTION audio_segments(data bytea, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT NULL, mono boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla IMMUTABLE STRICT PARALLEL SAFE AS 'audio_segments';
 
-CREATE FUNCTION audio_segments(data file, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT 16000, mono boolean DEFAULT true, on_error text DEFAULT NULL)
+CREATE FUNCTION audio_segments(data file, window_s double precision DEFAULT 30, overlap_s double precision DEFAULT 0, align text DEFAULT 'none', sample_rate integer DEFAULT NULL, mono boolean DEFAULT NULL, on_error text DEFAULT NULL)
 RETURNS TABLE(seg_no integer, start_s double precision, end_s double precision, audio audio) LANGUAGE squilla STABLE STRICT PARALLEL SAFE AS 'audio_segments';
 
 COMMENT ON FUNCTION audio_segments IS 'A recording cut into windows, as it is decoded: memory does not grow with its length.
 window_s: seconds of a window. overlap_s: seconds that a window repeats of the one before. align: none cuts after window_s
 seconds, silence cuts in the quietest place of the last fifth of the window. The last window ends with the recording.
-sample_rate: hertz, 0 keeps the recording''s own. mono: mix all channels to their mean.
+sample_rate: hertz of a recording that is decoded here, 16000 unless given, 0 keeps its own. mono: mix all channels to their
+mean, true unless given. Audio that is already decoded keeps its rate and its channels.
 Errors: 22023 bad window, 22P03 not a sound file or damaged, 54000 above squilla.max_audio_seconds or squilla.max_file_bytes.';
 
 /* example

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    Statement, TableAlias, TableAliasColumnDef, TableFactor, Value, VisitMut, VisitorMut,
+    Statement, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 
@@ -68,6 +68,10 @@ impl VisitorMut for Rewriter {
                 set_in_list(expr);
                 integer(expr);
             }
+        }
+        for from in &mut select.from {
+            plain_call(&mut from.relation);
+            from.joins.iter_mut().for_each(|join| plain_call(&mut join.relation));
         }
         let scope = tables(select);
         outer_series(select, &scope);
@@ -167,6 +171,28 @@ fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
 
 /// Set-returning functions of one column: an alias of the table names the column too.
 const ONE_COLUMN: &[&str] = &["generate_series", "unnest", "pg_listening_channels"];
+
+/// `f(x)` in FROM as the parser leaves it: the binder may have made it a function that is not our own.
+fn plain_call(factor: &mut TableFactor) {
+    let TableFactor::Function { name, args, alias, with_ordinality, .. } = factor else { return };
+    strip_schema(name);
+    let one_column = name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| ONE_COLUMN.contains(&folded(id).as_str()));
+    if !one_column {
+        return;
+    }
+    *factor = TableFactor::Table {
+        name: name.clone(),
+        alias: alias.take(),
+        args: Some(TableFunctionArgs { args: std::mem::take(args), settings: None }),
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: *with_ordinality,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    };
+}
 
 fn table(factor: &mut TableFactor) {
     let name = match factor {
@@ -402,7 +428,7 @@ fn other_name(name: &str) -> Option<&'static str> {
         "ceiling" => "ceil",
         "every" => "bool_and",
         "variance" => "var_samp",
-        "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => "now",
+        "transaction_timestamp" | "statement_timestamp" => "now",
         _ => return None,
     })
 }

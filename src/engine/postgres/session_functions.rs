@@ -73,6 +73,7 @@ functions! {
     "pg_is_in_recovery" Stable true "whether this is a standby; never" { "" => "boolean" = |_, _| Ok(false.into()); }
     "pg_postmaster_start_time" Stable true "when the server started" { "" => "timestamptz" = |c, _| Ok(c.view.session.server_start.into()); }
     "pg_conf_load_time" Stable true "when the settings were loaded" { "" => "timestamptz" = |c, _| Ok(c.view.session.config_load.into()); }
+    "clock_timestamp" Volatile true "the time of the call" { "" => "timestamptz" = |_, _| Ok(chrono::Utc::now().timestamp_micros().into()); }
     "pg_jit_available" Stable true "whether queries are compiled; never" { "" => "boolean" = |_, _| Ok(false.into()); }
     "pg_trigger_depth" Stable true "nesting of triggers; there are none" { "" => "integer" = |_, _| Ok(0.into()); }
     "pg_blocking_pids" Stable true "sessions that block a session; none" { "integer" => "integer[]" = |_, _| Ok(Value::Ints(Vec::new())); }

@@ -8,9 +8,10 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_core::types::SqlType;
 use squilla_core::values::Audio;
+use squilla_media::audio::decode::DecodeOptions;
 use squilla_media::audio::windows::{Align, AudioWindow, WindowOptions, audio_segments, for_each_window};
 
-use super::source::{decode_options, payload, takes};
+use super::source::{payload, takes};
 use crate::expansion::pushed;
 
 /// `audio_segments`: samples, recording or file to setof (seg_no, start_s, end_s, audio).
@@ -40,9 +41,20 @@ fn expand(call: Arc<Call>) -> Result<Expansion> {
             let Some(audio) = call.audio("data", 0)? else { return Ok(()) };
             return audio_segments(audio.view(), &options, &mut give);
         }
-        let (Some(payload), Some(decode)) = (payload(&call, 0)?, decode_options(&call, 0)?) else { return Ok(()) };
+        let Some(payload) = payload(&call, 0)? else { return Ok(()) };
+        let decode = decoding(&call)?;
         for_each_window(&payload, &decode, &options, &call.env.limits, &mut give)
     })
+}
+
+/// How a recording that comes as bytes or as a file is decoded.
+fn decoding(call: &Call) -> Result<DecodeOptions> {
+    let rate = call.int("sample_rate", 0)?.unwrap_or(16_000);
+    let rate = u32::try_from(rate).map_err(|_| Error::invalid_argument(format!("sample rate {rate} is out of range")))?;
+    let mono = call.boolean("mono", 0)?.unwrap_or(true);
+    let options = DecodeOptions { sample_rate: (rate > 0).then_some(rate), mono, start_s: 0.0, duration_s: None };
+    options.check()?;
+    Ok(options)
 }
 
 fn row(window: AudioWindow) -> Result<RecordBatch> {
