@@ -131,6 +131,9 @@ impl CancelFlag {
     }
 }
 
+/// The default model of a task.
+pub type DefaultModels = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// What kernels share within one statement.
 #[derive(Clone)]
 pub struct Env {
@@ -145,7 +148,7 @@ pub struct Env {
     /// The model service (`squilla_infer::models::Models`), typed where it is used.
     pub models: Arc<dyn Any + Send + Sync>,
     /// `squilla.default_model.<task>` by task.
-    pub default_models: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub default_models: DefaultModels,
 }
 
 impl Env {

@@ -90,6 +90,7 @@ pub struct Database {
     base: SessionState,
     procs: Arc<Vec<Proc>>,
     runtime: Option<tokio::runtime::Runtime>,
+    planning: Option<tokio::runtime::Runtime>,
     sessions: Mutex<HashMap<i32, Weak<SessionShared>>>,
     next_pid: AtomicI32,
 }
@@ -129,14 +130,9 @@ impl Database {
         let functions = Arc::new(Functions::new(config.families, &env)?);
         let store = crate::catalog::parquet::ParquetStore::open(&catalog, &runtime_env)?;
         crate::source::object::register(&runtime_env, &files)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads.max(2))
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("statement")
-            .thread_stack_size(STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|e| Error::io("could not start the statement threads", e))?;
+        let runtime = threads_named("statement", threads.max(2))?;
+        // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.
+        let planning = threads_named("planning", 2)?;
         let base = state::base(&settings, threads, runtime_env, &functions)?;
         let procs = Arc::new(state::procs(&base, &functions));
         Ok(Arc::new(Database {
@@ -155,6 +151,7 @@ impl Database {
             base,
             procs,
             runtime: Some(runtime),
+            planning: Some(planning),
             sessions: Mutex::new(HashMap::new()),
             next_pid: AtomicI32::new(std::process::id() as i32 & 0xffff),
         }))
@@ -239,6 +236,11 @@ impl Database {
         self.runtime.as_ref().map(|r| r.handle().clone()).ok_or_else(|| Error::new(Kind::AdminShutdown, "the database is closed"))
     }
 
+    /// Where statements are planned.
+    pub fn planning(&self) -> Result<tokio::runtime::Handle> {
+        self.planning.as_ref().map(|r| r.handle().clone()).ok_or_else(|| Error::new(Kind::AdminShutdown, "the database is closed"))
+    }
+
     /// The memory pool.
     pub fn memory_pool(&self) -> Arc<dyn MemoryPool> {
         Arc::clone(&self.base.runtime_env().memory_pool)
@@ -248,10 +250,21 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // A runtime must not be dropped where blocking is forbidden.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.runtime.take(), self.planning.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
+}
+
+fn threads_named(name: &str, threads: usize) -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name(name)
+        .thread_stack_size(STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(|e| Error::io(format!("could not start the {name} threads"), e))
 }
 
 fn runtime_env(settings: &Settings, data_dir: Option<&PathBuf>) -> Result<Arc<RuntimeEnv>> {

@@ -218,6 +218,8 @@ fn lower(message: &str) -> String {
 /// Untyped messages: by their stable words.
 fn classify(message: &str) -> Error {
     let text = message.trim();
+    // Our own refusal of argument types, wrapped as text by DataFusion.
+    let text = text.split_once("user-defined coercion failed with: ").map_or(text, |(_, rest)| rest.trim_start_matches("External error: "));
     let has = |words: &str| text.contains(words);
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|r| r.split('\'').next()) {
         let error = Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));
@@ -226,6 +228,9 @@ fn classify(message: &str) -> Error {
             Some(near) => error.hint(format!("Perhaps you meant {near}.")),
             None => error.hint("No function matches the given name and argument types. You might need to add explicit type casts."),
         };
+    }
+    if let Some(name) = text.strip_prefix("table function '").and_then(|r| r.strip_suffix("' not found")) {
+        return Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));
     }
     if has("table '") && has("' not found") {
         let name = text.split("table '").nth(1).and_then(|r| r.split('\'').next()).unwrap_or_default();

@@ -151,6 +151,7 @@ pub struct Explain {
 pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| located(ParserError::from(e), sql, None))?;
+    check_chains(&tokens, depth_max)?;
     let mut parser = Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(join_operators(tokens));
     let mut statements = Vec::new();
     loop {
@@ -172,6 +173,30 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         let text = sql.get(start..end).unwrap_or(sql).trim_end();
         statements.push(Statement { kind: Arc::new(kind), text: Arc::from(text) });
     }
+}
+
+/// A chain of operators (`1 + 1 + ...`, `a OR b OR ...`, UNION) becomes a tree as deep as the chain is long, which the parser's
+/// own limit does not see: 54001 before it is built.
+fn check_chains(tokens: &[TokenWithSpan], depth_max: usize) -> Result<()> {
+    let mut lengths = vec![0usize];
+    for token in tokens {
+        match &token.token {
+            Token::LParen | Token::LBracket => lengths.push(0),
+            Token::RParen | Token::RBracket if lengths.len() > 1 => drop(lengths.pop()),
+            Token::Comma | Token::SemiColon => lengths.last_mut().into_iter().for_each(|l| *l = 0),
+            Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Placeholder(_) => {}
+            Token::Word(word) => {
+                let joins = ["AND", "OR", "NOT", "UNION", "EXCEPT", "INTERSECT", "JOIN", "COLLATE"].iter().any(|w| word.value.eq_ignore_ascii_case(w));
+                lengths.last_mut().into_iter().filter(|_| joins && word.quote_style.is_none()).for_each(|l| *l += 1);
+            }
+            _ => lengths.last_mut().into_iter().for_each(|l| *l += 1),
+        }
+        if lengths.len() > depth_max || lengths.last().is_some_and(|l| *l > depth_max) {
+            return Err(squilla_core::error::Error::new(squilla_core::error::Kind::TooComplex, "statement is nested too deep")
+                .hint("The limit is the setting squilla.max_statement_depth."));
+        }
+    }
+    Ok(())
 }
 
 /// The tokenizer cuts pgvector's `<+>` after `<`: puts the pieces together again where nothing stands between them.
@@ -323,7 +348,7 @@ fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
             Token::SingleQuotedString(s) => s.to_lowercase(),
             _ => return parser.expected("an option name", parser.peek_token()),
         };
-        parser.consume_token(&Token::Eq);
+        let _ = parser.consume_token(&Token::Eq);
         options.push((name, option_value(parser)?));
         if !parser.consume_token(&Token::Comma) {
             break;
@@ -382,7 +407,7 @@ fn copy_options(parser: &mut Parser) -> Parsed<Vec<(String, CopyOption)>> {
         let Token::Word(name) = parser.next_token().token else {
             return parser.expected("an option name", parser.peek_token());
         };
-        parser.consume_token(&Token::Eq);
+        let _ = parser.consume_token(&Token::Eq);
         let value = match parser.peek_token_ref().token {
             Token::Comma | Token::RParen => CopyOption::Flag,
             Token::LParen => {

@@ -44,24 +44,31 @@ impl Function {
         self.declaration.is_set_returning()
     }
 
-    /// The overload that takes these argument types, and the types to cast them to.
+    /// The overload that takes these argument types, and the types to cast them to. Where several do, one that takes a
+    /// file as it is beats one for which the whole file must be read.
     pub fn resolve(&self, actual: &[DataType]) -> Option<(usize, Vec<DataType>)> {
-        self.declaration.signatures.iter().enumerate().find_map(|(index, signature)| {
-            let fixed = signature.arguments.iter().filter(|a| !a.variadic).count();
-            let variadic = signature.arguments.last().filter(|a| a.variadic);
-            if actual.len() < fixed || (variadic.is_none() && actual.len() != fixed) {
-                return None;
-            }
-            let declared = signature.arguments.iter().take(fixed).map(|a| a.ty.clone());
-            let element = variadic.map(|a| match &a.ty {
-                SqlType::Array(element) => (**element).clone(),
-                other => other.clone(),
-            });
-            let all = declared.chain(std::iter::repeat_with(move || element.clone().unwrap_or(SqlType::Any)));
-            let types: Option<Vec<DataType>> = actual.iter().zip(all).map(|(actual, declared)| coerce(&declared, actual)).collect();
-            types.map(|types| (index, types))
-        })
+        let all = self.declaration.signatures.iter().enumerate();
+        let fitting = all.filter_map(|(index, signature)| fit(signature, actual).map(|(reads, types)| (reads, index, types)));
+        fitting.min_by_key(|(reads, index, _)| (*reads, *index)).map(|(_, index, types)| (index, types))
     }
+}
+
+/// How many files would be read for their bytes, and the argument types after coercion; None when the types do not fit.
+fn fit(signature: &declaration::Signature, actual: &[DataType]) -> Option<(usize, Vec<DataType>)> {
+    let fixed = signature.arguments.iter().filter(|a| !a.variadic).count();
+    let variadic = signature.arguments.last().filter(|a| a.variadic);
+    if actual.len() < fixed || (variadic.is_none() && actual.len() != fixed) {
+        return None;
+    }
+    let element = variadic.map(|a| match &a.ty {
+        SqlType::Array(element) => (**element).clone(),
+        other => other.clone(),
+    });
+    let declared = signature.arguments.iter().take(fixed).map(|a| a.ty.clone());
+    let declared: Vec<SqlType> = declared.chain(std::iter::repeat_n(element.unwrap_or(SqlType::Any), actual.len() - fixed)).collect();
+    let types: Vec<DataType> = actual.iter().zip(&declared).map(|(actual, declared)| coerce(declared, actual)).collect::<Option<_>>()?;
+    let reads = actual.iter().zip(&declared).filter(|(a, d)| **d == SqlType::Bytea && SqlType::of_arrow(a) == SqlType::File).count();
+    Some((reads, types))
 }
 
 /// The Arrow type an argument of type `actual` is cast to for a parameter of type `declared`; None when it does not fit.

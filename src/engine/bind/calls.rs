@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Statement, Value,
+    AccessExpr,     BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Statement, Value,
     VisitMut, VisitorMut,
 };
 use squilla_core::declaration::Signature;
@@ -59,6 +59,14 @@ impl VisitorMut for Binder<'_> {
                 } else {
                     Ok(())
                 }
+            }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
+                    let name = Expr::Value(Value::SingleQuotedString(ident_text(field)).into());
+                    let root = std::mem::replace(&mut **root, Expr::Value(Value::Null.into()));
+                    *expr = call("get_field", [root, name].map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).into());
+                }
+                Ok(())
             }
             _ => Ok(()),
         };
@@ -151,6 +159,11 @@ fn given(name: &str, args: Vec<FunctionArg>) -> Result<Given> {
         let (label, value) = match arg {
             FunctionArg::Named { name, arg, .. } => (Some(ident_text(&name)), arg),
             FunctionArg::ExprNamed { name: Expr::Identifier(ident), arg, .. } => (Some(ident_text(&ident)), arg),
+            // PostgreSQL's older spelling, `name := value`.
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::BinaryOp { left, op: BinaryOperator::Assignment, right })) => match *left {
+                Expr::Identifier(ident) => (Some(ident_text(&ident)), FunctionArgExpr::Expr(*right)),
+                other => return Err(Error::new(Kind::Syntax, format!("invalid argument of {name}: {other} := ..."))),
+            },
             FunctionArg::Unnamed(arg) => (None, arg),
             other => return Err(Error::new(Kind::Syntax, format!("invalid argument of {name}: {other}"))),
         };
@@ -289,7 +302,7 @@ pub fn bytea_literal(text: &str) -> Result<Expr> {
     let mut hex = String::new();
     if let Some(digits) = text.strip_prefix("\\x") {
         hex.extend(digits.chars().filter(|c| !c.is_ascii_whitespace()));
-        if hex.len() % 2 != 0 || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
+        if !hex.len().is_multiple_of(2) || !hex.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(bad());
         }
     } else {

@@ -51,6 +51,8 @@ impl RelationPlanner for SquillaRelationPlanner {
         let Some(Returns::Table(columns)) = declared else {
             return Err(DataFusionError::Internal(format!("{name} gives no rows")));
         };
+        // A function that returns SETOF one type: its column is named like the table, as in PostgreSQL.
+        let lone = matches!(columns.as_slice(), [(column, _)] if *column == name);
         let renamed: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| ident_text(&c.name)).collect();
         if renamed.len() > columns.len() {
             let table = alias.as_ref().map(|a| ident_text(&a.name)).unwrap_or_default();
@@ -59,9 +61,13 @@ impl RelationPlanner for SquillaRelationPlanner {
                 format!("table \"{table}\" has {} columns available but {} columns specified", columns.len(), renamed.len()),
             )));
         }
+        let qualifier_name = alias.as_ref().map_or_else(|| name.clone(), |a| ident_text(&a.name));
         let generated: Vec<FieldRef> =
-            columns.iter().enumerate().map(|(i, (column, ty))| Arc::new(ty.field(renamed.get(i).unwrap_or(column).clone()))).collect();
-        let qualifier = TableReference::bare(alias.as_ref().map_or_else(|| name.clone(), |a| ident_text(&a.name)));
+            columns.iter().enumerate().map(|(i, (column, ty))| {
+                let shown = renamed.get(i).or_else(|| alias.as_ref().filter(|_| lone).map(|_| &qualifier_name)).unwrap_or(column);
+                Arc::new(ty.field(shown.clone()))
+            }).collect();
+        let qualifier = TableReference::bare(qualifier_name.clone());
         let empty = Arc::new(LogicalPlanBuilder::empty(true).build()?);
         let node = Expand::try_new(empty, call, false, Some(qualifier), generated)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });

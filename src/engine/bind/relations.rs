@@ -275,8 +275,15 @@ impl Binder<'_> {
                 let column = columns.into_iter().next().map(|(c, _)| c).unwrap_or_default();
                 Ok(Expr::CompoundIdentifier(vec![Ident::with_quote('"', name), Ident::with_quote('"', column)]))
             }
-            _ => Err(Error::unsupported("a set-returning function with several columns cannot have one alias in a SELECT list")
-                .hint("Call it in FROM, or leave the alias out to get its columns.")),
+            Some(Returns::Table(columns)) => {
+                let name = self.move_to_from(&f, select)?;
+                let fields = columns.into_iter().flat_map(|(column, _)| {
+                    let label = Expr::Value(Value::SingleQuotedString(column.clone()).into());
+                    [label, Expr::CompoundIdentifier(vec![Ident::with_quote('"', &name), Ident::with_quote('"', column)])]
+                });
+                Ok(call("named_struct", fields.map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect()))
+            }
+            _ => Err(Error::internal("a set-returning call without columns")),
         }
     }
 

@@ -68,7 +68,7 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     }
     let (schema, name) = place(session, &create.name)?;
     let mut columns = create.columns.iter().map(declared).collect::<Result<Vec<_>>>()?;
-    for constraint in &create.constraints {
+    if let Some(constraint) = create.constraints.first() {
         return Err(Error::unsupported(format!("the table constraint {constraint} is not supported yet")));
     }
     let mut seen = std::collections::HashSet::new();
@@ -77,7 +77,7 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     }
     let taken = session.database.catalog.snapshot().schemas.get(&schema).is_some_and(|s| s.relations.contains_key(&name));
     if taken && create.if_not_exists {
-        session.notify(Notice::notice(format!("relation \"{name}\" already exists, skipping")));
+        session.notify(Notice::plain(format!("relation \"{name}\" already exists, skipping")));
         return done("CREATE TABLE");
     }
     if taken {
@@ -152,7 +152,7 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
     let snapshot = session.database.catalog.snapshot();
     let taken = snapshot.schemas.get(&schema).is_some_and(|s| s.relations.contains_key(&name));
     if taken && create.if_not_exists {
-        session.notify(Notice::notice(format!("relation \"{name}\" already exists, skipping")));
+        session.notify(Notice::plain(format!("relation \"{name}\" already exists, skipping")));
         return done("CREATE EXTERNAL TABLE");
     }
     let columns = create.columns.iter().map(declared).collect::<Result<Vec<_>>>()?;
@@ -188,7 +188,7 @@ pub fn create_schema(session: &Arc<Session>, name: &SchemaName, if_not_exists: b
         SchemaName::NamedAuthorization(name, owner) => (name_text(name), ident_text(owner)),
     };
     if if_not_exists && session.database.catalog.snapshot().schemas.contains_key(&name) {
-        session.notify(Notice::notice(format!("schema \"{name}\" already exists, skipping")));
+        session.notify(Notice::plain(format!("schema \"{name}\" already exists, skipping")));
         return done("CREATE SCHEMA");
     }
     session.database.catalog.update(|data| data.create_schema(&name, &owner))?;
@@ -217,7 +217,7 @@ pub fn drop(session: &Arc<Session>, what: ObjectType, if_exists: bool, names: &[
             let gone = data.drop_relation(kind, &schema, &table, if_exists, cascade)?;
             if gone.is_empty() {
                 let word = if kind == DropKind::View { "view" } else { "table" };
-                session.notify(Notice::notice(format!("{word} \"{table}\" does not exist, skipping")));
+                session.notify(Notice::plain(format!("{word} \"{table}\" does not exist, skipping")));
             }
             dropped.extend(gone);
         }
@@ -236,7 +236,7 @@ fn drop_schemas(session: &Arc<Session>, if_exists: bool, names: &[ObjectName], c
         let mut dropped = Vec::new();
         for name in names.iter().map(name_text) {
             if if_exists && !data.schemas.contains_key(&name) {
-                session.notify(Notice::notice(format!("schema \"{name}\" does not exist, skipping")));
+                session.notify(Notice::plain(format!("schema \"{name}\" does not exist, skipping")));
                 continue;
             }
             dropped.extend(data.drop_schema(&name, cascade)?);
@@ -263,7 +263,7 @@ pub async fn truncate(session: &Arc<Session>, truncate: &Truncate) -> Result<Exe
 pub fn alter_table(session: &Arc<Session>, alter: &AlterTable) -> Result<Execution> {
     let (schema, name, _) = match target(session, &alter.name) {
         Err(_) if alter.if_exists => {
-            session.notify(Notice::notice(format!("relation \"{}\" does not exist, skipping", name_text(&alter.name))));
+            session.notify(Notice::plain(format!("relation \"{}\" does not exist, skipping", name_text(&alter.name))));
             return done("ALTER TABLE");
         }
         other => other?,

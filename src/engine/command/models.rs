@@ -21,7 +21,7 @@ pub async fn create(session: &Arc<Session>, create: &CreateModel) -> Result<Exec
     let registry = session.database.models.registry();
     let exists = registry.get(&create.name).is_some();
     if exists && create.if_not_exists {
-        session.notify(Notice::notice(format!("model \"{}\" already exists, skipping", create.name)));
+        session.notify(Notice::plain(format!("model \"{}\" already exists, skipping", create.name)));
         return done("CREATE MODEL");
     }
     if exists && !create.or_replace {
@@ -97,7 +97,7 @@ pub fn drop(session: &Session, if_exists: bool, names: &[String]) -> Result<Exec
     }
     for name in names {
         if !known(name) {
-            session.notify(Notice::notice(format!("model \"{name}\" does not exist, skipping")));
+            session.notify(Notice::plain(format!("model \"{name}\" does not exist, skipping")));
             continue;
         }
         session.database.catalog.update(|data| {

@@ -201,9 +201,8 @@ impl Work {
     async fn list(&self, rows: RecordBatch) -> Result<RecordBatch> {
         let args = self.args.iter().map(|a| evaluate(a, &rows)).collect::<Result<Vec<_>>>()?;
         let uris = sources(&rows);
-        let before = self.statement.errors.total();
-        let lists = invoke::run(&self.call, args, rows.num_rows(), None, &self.statement, |row| uris.get(row).cloned().flatten()).await?;
-        self.errors.add((self.statement.errors.total() - before) as usize);
+        let (lists, failed) = invoke::run(&self.call, args, rows.num_rows(), None, &self.statement, |row| uris.get(row).cloned().flatten()).await?;
+        self.errors.add(failed);
         let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::internal("a list-valued call gave no list"))?;
         let mut left = Vec::new();
         let mut right = Vec::new();

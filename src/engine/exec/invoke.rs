@@ -137,7 +137,7 @@ pub struct CallSpec {
     pub recorded: bool,
 }
 
-/// Runs a call over a pack. `uri` names the source of a row for the error log.
+/// Runs a call over a pack: its values, and how many rows failed. `uri` names the source of a row for the error log.
 pub async fn run(
     spec: &CallSpec,
     args: Vec<Arg>,
@@ -145,12 +145,13 @@ pub async fn run(
     guard: Option<&BooleanArray>,
     statement: &Arc<StatementEnv>,
     uri: impl Fn(usize) -> Option<String>,
-) -> Result<ArrayRef> {
+) -> Result<(ArrayRef, usize)> {
     statement.env.cancel.check()?;
     let strict = Strict::of(&spec.entry, spec.signature, &args, rows, guard)?;
     let Some(call) = strict.call(&spec.entry, spec.signature, args, &statement.env)? else {
         let nulls = strict.nulls(&spec.entry, spec.signature)?;
-        return if spec.on_error == OnError::Keep { keep(nulls, &[], rows) } else { Ok(nulls) };
+        let nulls = if spec.on_error == OnError::Keep { keep(nulls, &[], rows)? } else { nulls };
+        return Ok((nulls, 0));
     };
     let called = call.rows;
     let outcome = kernel(spec, call, statement).await?;
@@ -171,16 +172,17 @@ pub async fn run(
             if spec.recorded {
                 statement.errors.record(&spec.entry.declaration.name, called, &[])?;
             }
-            Ok(array)
+            Ok((array, 0))
         }
         OnError::Null => {
+            let count = errors.len();
             if spec.recorded {
                 let failed: Vec<_> = errors.into_iter().map(|(row, error)| (uri(row), error)).collect();
                 statement.errors.record(&spec.entry.declaration.name, called, &failed)?;
             }
-            Ok(array)
+            Ok((array, count))
         }
-        OnError::Keep => keep(array, &errors, rows),
+        OnError::Keep => keep(array, &errors, rows).map(|kept| (kept, errors.len())),
     }
 }
 

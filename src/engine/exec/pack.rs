@@ -99,7 +99,7 @@ impl fmt::Debug for PackExec {
 
 impl DisplayAs for PackExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls: Vec<String> = self.steps.iter().map(|s| describe(s)).collect();
+        let calls: Vec<String> = self.steps.iter().map(describe).collect();
         write!(f, "Compute: {}", calls.join(", "))
     }
 }
@@ -243,20 +243,19 @@ impl Work {
         let started = Instant::now();
         let rows = pack.num_rows();
         let sources = sources(&pack);
-        let before = self.statement.errors.total();
         let mut columns: Vec<ArrayRef> = pack.columns().to_vec();
         for (index, step) in self.steps.iter().enumerate() {
             let batch = self.extend(&columns, rows)?;
             let guard = step.guard.as_ref().map(|g| boolean(g, &batch)).transpose()?;
             let args = step.args.iter().map(|a| evaluate(a, &batch)).collect::<Result<Vec<_>>>()?;
             drop(batch);
-            let array = invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, |row| sources.get(row).cloned().flatten()).await?;
+            let (array, failed) = invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, |row| sources.get(row).cloned().flatten()).await?;
             columns.push(conform(&array, step.field.data_type())?);
             self.calls.add(rows);
+            self.errors.add(failed);
             self.release(&mut columns, index, rows);
         }
         self.packs.add(1);
-        self.errors.add((self.statement.errors.total() - before) as usize);
         self.busy.add_duration(started.elapsed());
         let mut output: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (index, column) in columns.into_iter().enumerate() {

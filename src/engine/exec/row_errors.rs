@@ -145,9 +145,23 @@ impl StatementErrors {
             );
         }
         let total = self.total.fetch_add(failed.len() as u64, Ordering::Relaxed) + failed.len() as u64;
+        if failed.is_empty() {
+            return Ok(());
+        }
+        self.within_budget(function, entry, total)
+    }
+
+    /// The budget once more, when no more rows come: a ratio that was unknown at the last failure is known now.
+    pub fn check_end(&self) -> Result<()> {
+        let all = self.attempts.lock();
+        let total = self.total();
+        all.iter().filter(|(_, a)| a.errors > 0).try_for_each(|(function, attempts)| self.within_budget(function, attempts, total))
+    }
+
+    fn within_budget(&self, function: &str, entry: &Attempts, total: u64) -> Result<()> {
         let over_ratio = entry.rows >= 100 && entry.errors as f64 > self.ratio_max * entry.rows as f64;
         let over_count = self.errors_max > 0 && total > self.errors_max;
-        if failed.is_empty() || !(over_ratio || over_count) {
+        if !(over_ratio || over_count) {
             return Ok(());
         }
         let mut reasons: Vec<_> = entry.reasons.iter().collect();

@@ -81,7 +81,7 @@ fn lift_unary(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Logical
     let output = Arc::clone(plan.schema());
     let saved: Vec<_> = plan.expressions().iter().map(|e| names.save(e)).collect();
     let mut exprs = plan.expressions();
-    if matches!(plan, LogicalPlan::Projection(_)) {
+    if matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
         (exprs, input) = through_projections(exprs, input)?;
     }
     let mut lifter = Lifter::new(input.schema(), functions);

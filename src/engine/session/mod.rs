@@ -69,7 +69,7 @@ pub struct Notice {
 
 impl Notice {
     /// A NOTICE.
-    pub fn notice(message: impl Into<String>) -> Self {
+    pub fn plain(message: impl Into<String>) -> Self {
         Self { severity: "NOTICE", code: "00000", error: Error::new(Kind::Internal, message) }
     }
 

@@ -24,6 +24,7 @@ use crate::bind::calls::CallContext;
 use crate::bind::relations::{BoundSource, Relations};
 use crate::catalog::data::{CatalogData, RelationKind};
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
+use crate::exec::cancel;
 use crate::exec::env::StatementEnv;
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
@@ -74,7 +75,7 @@ impl Session {
 
     /// Runs `work` on the statement threads (their stacks are deep); a panic there is XX000.
     async fn on_statement_thread<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        match self.database.runtime()?.spawn(work).await {
+        match self.database.planning()?.spawn(work).await {
             Ok(result) => result,
             Err(e) => Err(Error::internal(format!("the statement failed in an unexpected way: {e}"))),
         }
@@ -94,8 +95,10 @@ impl Session {
             let parameters = crate::command::parameter_types(self, statement, given).await?;
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
         };
+        let mut declared = query.clone();
         let plan = self.plan_query(query, &statement.text, given).await?;
-        let parameters = parameter_types(&plan, given)?;
+        let given = parameters_by_place(&mut declared, given);
+        let parameters = parameter_types(&plan, &given)?;
         let fields = Arc::new(self.result_fields(&plan));
         Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(plan)), catalog_version: version, fields: Some(fields), parameters })
     }
@@ -192,7 +195,8 @@ impl Session {
         let settings = self.settings();
         let data = self.database.catalog.snapshot();
         let search_path = self.search_path(&data);
-        declare_parameters(&mut statement, given);
+        let given = parameters_by_place(&mut statement, given);
+        declare_parameters(&mut statement, &given);
         let lookup = Lookup { data: &data, search_path: &search_path };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
@@ -268,7 +272,8 @@ impl Session {
     pub async fn physical(self: &Arc<Self>, plan: &LogicalPlan, frame: &Frame) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
         let plan = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
-        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
+        let plan = frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)?;
+        cancel::watch(plan, &frame.stop.flag).map_err(from_datafusion)
     }
 
     /// Executes a query's plan.
@@ -351,6 +356,47 @@ fn relation_names(statement: &mut ast::Statement) -> Vec<Vec<String>> {
     let _ = statement.visit(&mut names);
     names.0
 }
+
+/// Types of parameters that the client left open and their place tells: `$1::int4`, LIMIT and OFFSET.
+fn parameters_by_place(statement: &mut ast::Statement, given: &[Option<SqlType>]) -> Vec<Option<SqlType>> {
+    struct Places(Vec<Option<SqlType>>);
+    impl Places {
+        fn set(&mut self, expr: &ast::Expr, ty: Option<SqlType>) {
+            let ast::Expr::Value(value) = expr else { return };
+            let ast::Value::Placeholder(name) = &value.value else { return };
+            let Some(index) = name.trim_start_matches('$').parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < PARAMETERS_MAX) else {
+                return;
+            };
+            if self.0.len() <= index {
+                self.0.resize(index + 1, None);
+            }
+            if let Some(slot) = self.0.get_mut(index).filter(|s| s.is_none()) {
+                *slot = ty;
+            }
+        }
+    }
+    impl VisitorMut for Places {
+        type Break = ();
+        fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+            if let ast::Expr::Cast { expr, data_type, .. } = expr {
+                self.set(expr, SqlType::parse(&data_type.to_string()));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
+            if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+                limit.iter().chain(offset.iter().map(|o| &o.value)).for_each(|e| self.set(e, Some(SqlType::Int8)));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut places = Places(given.iter().map(|t| t.clone().filter(|t| *t != SqlType::Unknown)).collect());
+    let _ = statement.visit(&mut places);
+    places.0
+}
+
+/// Most parameters that a message can carry.
+const PARAMETERS_MAX: usize = 65_535;
 
 /// `$n` whose type the client declared becomes a cast to that type.
 fn declare_parameters(statement: &mut ast::Statement, given: &[Option<SqlType>]) {

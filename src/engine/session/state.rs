@@ -39,6 +39,7 @@ pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, f
     for (name, value) in [
         ("datafusion.sql_parser.dialect", "PostgreSQL"),
         ("datafusion.sql_parser.parse_float_as_decimal", "true"),
+        ("datafusion.sql_parser.collect_spans", "true"),
         ("datafusion.execution.listing_table_ignore_subdirectory", "false"),
         ("datafusion.execution.skip_physical_aggregate_schema_check", "true"),
         ("datafusion.execution.spill_compression", spill.as_str()),

@@ -87,7 +87,7 @@ pub fn start(
     let task = database.runtime()?.spawn(async move {
         let work = std::panic::AssertUnwindSafe(pump(runner.run(plan, context), &sender, &stop));
         let result = match futures::FutureExt::catch_unwind(work).await {
-            Ok(result) => result,
+            Ok(result) => result.and_then(|()| errors.check_end()),
             Err(_) => Err(Error::internal("the statement failed in an unexpected way")),
         };
         if let Some(warning) = errors.warning() {

@@ -78,7 +78,7 @@ fn picture(session: &Session) -> SystemView {
         roles: Arc::new(roles(&data)),
         procs: database.procs(),
         models: Arc::new(models(database)),
-        activity: database.sessions().iter().map(|s| activity(s)).collect(),
+        activity: database.sessions().iter().map(activity).collect(),
         row_errors: database
             .row_errors
             .entries()

@@ -251,8 +251,10 @@ fn rows(chunks: Chunks, shape: Shape, limit: usize) -> BoxStream<'static, DfResu
     let shape = Arc::new(shape);
     let state = (chunks, shape, limit);
     stream::try_unfold(state, |(mut chunks, shape, left)| async move {
-        while left > 0 {
-            let Some(files) = chunks.next().await else { return Ok(None) };
+        if left == 0 {
+            return Ok(None);
+        }
+        while let Some(files) = chunks.next().await {
             let batch = shape.batch(&files.map_err(to_datafusion)?)?;
             if batch.num_rows() > 0 {
                 let batch = batch.slice(0, batch.num_rows().min(left));
