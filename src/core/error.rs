@@ -46,6 +46,8 @@ kinds! {
     DivisionByZero = "22012",
     /// A date or time outside its type, or misspelt.
     InvalidDatetime = "22007",
+    /// A date or time that does not exist: the thirtieth of February.
+    DatetimeOverflow = "22008",
     /// A value too long for its type.
     StringTooLong = "22001",
     /// A string that is not in the encoding it claims.

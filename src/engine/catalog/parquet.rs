@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
@@ -32,6 +32,7 @@ use super::relations::Dropped;
 use super::store::{NewTable, TableStore};
 use crate::error::{from_arrow, to_datafusion};
 use crate::exec::conform::conform;
+use crate::postgres::input;
 use crate::sink::encode;
 use crate::sink::parquet::{ParquetEncoder, ParquetOptions};
 use crate::sink::target::{LocalFile, Target};
@@ -217,8 +218,17 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef, required: &[bool], table: &str) 
 
 fn fit_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let (have, want) = (column.data_type(), field.data_type());
+    let ty = SqlType::of_field(field);
+    if let SqlType::Varchar(Some(length)) | SqlType::Char(Some(length)) = ty {
+        let text = cast_with_options(column, want, &CastOptions::default()).map_err(from_arrow)?;
+        return within(&text, length as usize, &ty);
+    }
     if have == want {
         return Ok(Arc::clone(column));
+    }
+    // Text is read as the type's literals are.
+    if matches!(have, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) && !matches!(want, DataType::Utf8) {
+        return conform(&input::convert(column, &ty, None)?, want);
     }
     if matches!((have, want), (DataType::Struct(_), DataType::Struct(_)) | (DataType::List(_), DataType::List(_))) {
         return conform(column, want);
@@ -227,6 +237,20 @@ fn fit_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let cast = cast_with_options(column, want, &strict).map_err(from_arrow)?;
     conform(&cast, want)
+}
+
+/// Text of at most `length` characters; blanks beyond it are cut, anything else there is 22001.
+fn within(column: &ArrayRef, length: usize, ty: &SqlType) -> Result<ArrayRef> {
+    let Some(texts) = column.as_string_opt::<i32>() else { return Err(Error::internal("a varchar column that is no text")) };
+    if texts.iter().flatten().all(|t| t.len() <= length) {
+        return Ok(Arc::clone(column));
+    }
+    let cut = |text: &str| match text.char_indices().nth(length) {
+        None => Ok(text.to_owned()),
+        Some((end, _)) if text.get(end..).is_some_and(|rest| rest.chars().all(|c| c == ' ')) => Ok(text.get(..end).unwrap_or("").to_owned()),
+        Some(_) => Err(Error::new(Kind::StringTooLong, format!("value too long for type {}({length})", ty.name()))),
+    };
+    Ok(Arc::new(texts.iter().map(|t| t.map(cut).transpose()).collect::<Result<StringArray>>()?))
 }
 
 #[async_trait]

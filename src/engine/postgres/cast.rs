@@ -74,7 +74,8 @@ impl ScalarUDFImpl for Cast {
         let [value, ColumnarValue::Scalar(name)] = args.args.as_slice() else { return plan_err!("a cast needs a value and a constant type name") };
         let name = name.try_as_str().flatten().unwrap_or_default();
         let ty = target(name).map_err(to_datafusion)?;
-        let convert = |array| input::convert(array, &ty, dimensions(name)).map_err(to_datafusion);
+        let zone = args.config_options.execution.time_zone.as_deref().unwrap_or("UTC");
+        let convert = |array| input::convert_in(array, &ty, dimensions(name), zone).map_err(to_datafusion);
         Ok(match value {
             ColumnarValue::Array(array) => ColumnarValue::Array(convert(array)?),
             ColumnarValue::Scalar(scalar) => ColumnarValue::Scalar(ScalarValue::try_from_array(&convert(&scalar.to_array()?)?, 0)?),

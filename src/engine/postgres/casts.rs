@@ -10,7 +10,7 @@ use squilla_core::types::{RegKind, SqlType};
 
 use crate::postgres::syntax::{call, cast, literal, text};
 use crate::postgres::type_planner::sql_type;
-use crate::postgres::{cast as casts, interval};
+use crate::postgres::{cast as casts, datetime, interval};
 
 /// `value::type`.
 pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
@@ -47,6 +47,19 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
         SqlType::Varchar(Some(n)) | SqlType::Char(Some(n)) => {
             let limit = Expr::value(Value::Number(n.to_string(), false));
             cast(call("left", vec![cast(value, DataType::Text), limit]), data_type)
+        }
+        SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz if literal(&value).is_some_and(|t| !t.to_lowercase().contains("infinity")) => {
+            let moment = datetime::read(literal(&value).unwrap_or_default(), &ty)?;
+            match (&ty, moment.offset) {
+                (SqlType::Date, _) => cast(text(moment.local.format("%Y-%m-%d").to_string()), data_type),
+                // Clocks of the session: its time zone is known when the cast is evaluated.
+                (SqlType::Timestamptz, None) => call(casts::CAST, vec![value, text("timestamptz")]),
+                (SqlType::Timestamptz, Some(offset)) => {
+                    let utc = moment.local - chrono::TimeDelta::seconds(i64::from(offset));
+                    cast(text(utc.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()), data_type)
+                }
+                _ => cast(text(moment.local.format("%Y-%m-%dT%H:%M:%S%.6f").to_string()), data_type),
+            }
         }
         SqlType::Timestamp | SqlType::Timestamptz | SqlType::Time => match literal(&value).and_then(with_seconds) {
             Some(spelled) => cast(text(spelled), data_type),

@@ -4,18 +4,21 @@
 //! literal takes the type of the array it is compared with, as in PostgreSQL. Deliberately absent: operators that the
 //! syntax alone decides (`rewrite`).
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::StringArray;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable};
+use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF};
 use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
-use crate::postgres::input;
+use crate::postgres::{input, json};
+
+static JSON: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| json::udfs().into_iter().map(Arc::new).collect());
 
 /// The planner.
 #[derive(Debug)]
@@ -38,6 +41,12 @@ fn literal(value: &Expr, other: &Expr, schema: &DFSchema) -> DataFusionResult<Op
 
 impl ExprPlanner for PostgresExpressions {
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> DataFusionResult<PlannerResult<RawBinaryExpr>> {
+        if let Some(function) = json::operator(&expr.op).and_then(|name| JSON.iter().find(|f| f.name() == name))
+            && expr.left.to_field(schema).is_ok_and(|(_, field)| matches!(SqlType::of_field(&field), SqlType::Json | SqlType::Jsonb))
+        {
+            let call = ScalarFunction::new_udf(Arc::clone(function), vec![expr.left, expr.right]);
+            return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
+        }
         use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
         if matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
             if let Some(left) = literal(&expr.left, &expr.right, schema)? {

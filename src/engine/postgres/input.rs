@@ -6,28 +6,35 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, FixedSizeBinaryBuilder, Float32Builder, IntervalMonthDayNanoBuilder, LargeBinaryBuilder, ListArray,
-    ListBuilder, StringArray, StringBuilder, StructArray, new_null_array,
+    Array, ArrayRef, AsArray, BooleanBuilder, Date32Array, FixedSizeBinaryBuilder, Float32Builder, IntervalMonthDayNanoBuilder, LargeBinaryBuilder,
+    ListArray, ListBuilder, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use arrow::datatypes::{DataType, Date32Type, IntervalMonthDayNano};
+use squilla_core::columns::Output;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::parse_bool;
 use squilla_core::types::SqlType;
+use squilla_core::values::Tensor;
 
-use crate::postgres::interval;
+use crate::postgres::{datetime, interval};
 
 fn invalid(ty: &SqlType, text: &str) -> Error {
     Error::new(Kind::InvalidText, format!("invalid input syntax for type {}: \"{text}\"", ty.name()))
 }
 
-/// `source` as a column of `ty`; `dimensions` is the n of `vector(n)`.
+/// `source` as a column of `ty`; `dimensions` is the n of `vector(n)`. Times without a zone are UTC.
 pub fn convert(source: &ArrayRef, ty: &SqlType, dimensions: Option<usize>) -> Result<ArrayRef> {
+    convert_in(source, ty, dimensions, "UTC")
+}
+
+/// [`convert`] where timestamptz values without a zone are of `zone`.
+pub fn convert_in(source: &ArrayRef, ty: &SqlType, dimensions: Option<usize>, zone: &str) -> Result<ArrayRef> {
     let column = match source.data_type() {
         DataType::Null => new_null_array(&ty.arrow(), source.len()),
-        DataType::Utf8 => from_text(source.as_string::<i32>(), ty)?,
-        DataType::LargeUtf8 | DataType::Utf8View => from_text(plain(source, &DataType::Utf8, ty)?.as_string::<i32>(), ty)?,
+        DataType::Utf8 => from_text(source.as_string::<i32>(), ty, zone)?,
+        DataType::LargeUtf8 | DataType::Utf8View => from_text(plain(source, &DataType::Utf8, ty)?.as_string::<i32>(), ty, zone)?,
         given if *given == ty.arrow() => Arc::clone(source),
         given => {
             let from = SqlType::of_arrow(given);
@@ -76,13 +83,13 @@ fn rows<'a>(source: &'a StringArray) -> impl Iterator<Item = Option<&'a str>> + 
     source.iter()
 }
 
-fn from_text(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
+fn from_text(source: &StringArray, ty: &SqlType, zone: &str) -> Result<ArrayRef> {
     Ok(match ty {
         SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::SingleChar | SqlType::Any | SqlType::Unknown => {
             Arc::new(source.clone())
         }
         SqlType::Vector => vectors(source)?,
-        SqlType::Array(element) => arrays(source, element)?,
+        SqlType::Array(element) => arrays(source, element, zone)?,
         SqlType::Bool => {
             let mut builder = BooleanBuilder::new();
             for text in rows(source) {
@@ -132,9 +139,23 @@ fn from_text(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
             }
             Arc::new(builder.finish())
         }
+        SqlType::Date => {
+            let days = |t: &str| Ok(Date32Type::from_naive_date(datetime::read(t, ty)?.local.date()));
+            Arc::new(rows(source).map(|t| t.map(days).transpose()).collect::<Result<Date32Array>>()?)
+        }
+        SqlType::Timestamp => {
+            let micros = |t: &str| Ok(datetime::read(t, ty)?.local.and_utc().timestamp_micros());
+            Arc::new(rows(source).map(|t| t.map(micros).transpose()).collect::<Result<TimestampMicrosecondArray>>()?)
+        }
+        SqlType::Timestamptz => {
+            let micros = |t: &str| datetime::read(t, ty)?.instant(zone);
+            let column = rows(source).map(|t| t.map(micros).transpose()).collect::<Result<TimestampMicrosecondArray>>()?;
+            Arc::new(column.with_timezone("UTC"))
+        }
         SqlType::File => files(source, ty)?,
         SqlType::Box2d => boxes(source, ty)?,
-        SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Record(_) => {
+        SqlType::Tensor => tensors(source)?,
+        SqlType::Image | SqlType::Audio | SqlType::Record(_) => {
             return Err(Error::new(Kind::CannotCoerce, format!("cannot cast type text to {}", ty.name())));
         }
         _ => {
@@ -321,7 +342,7 @@ pub fn array_elements(text: &str) -> Result<Vec<Option<String>>> {
     Err(bad("Unexpected end of input."))
 }
 
-fn arrays(source: &StringArray, element: &SqlType) -> Result<ArrayRef> {
+fn arrays(source: &StringArray, element: &SqlType, zone: &str) -> Result<ArrayRef> {
     let mut values = StringBuilder::new();
     let mut lengths = Vec::with_capacity(source.len());
     for text in rows(source) {
@@ -329,7 +350,7 @@ fn arrays(source: &StringArray, element: &SqlType) -> Result<ArrayRef> {
         lengths.push(elements.len());
         elements.iter().for_each(|e| values.append_option(e.as_deref()));
     }
-    let values = from_text(&values.finish(), element)?;
+    let values = from_text(&values.finish(), element, zone)?;
     list(values, lengths, source.nulls().cloned(), element)
 }
 
@@ -344,6 +365,31 @@ fn files(source: &StringArray, ty: &SqlType) -> Result<ArrayRef> {
     columns.extend(fields.iter().skip(1).map(|f| new_null_array(f.data_type(), source.len())));
     let files = StructArray::try_new(fields, columns, source.nulls().cloned());
     Ok(Arc::new(files.map_err(|e| Error::internal(format!("file input: {e}")))?))
+}
+
+/// `{"shape":[2,3],"dtype":"f32","data":[...]}`: as many numbers as the shape has places.
+fn tensors(source: &StringArray) -> Result<ArrayRef> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Spelled {
+        shape: Vec<i32>,
+        #[serde(default)]
+        dtype: Option<String>,
+        data: Vec<f32>,
+    }
+    let one = |t: &str| {
+        let spelled: Spelled = serde_json::from_str(t).map_err(|e| invalid(&SqlType::Tensor, t).detail(format!("{e}.")))?;
+        if spelled.dtype.as_deref().is_some_and(|d| d != "f32") {
+            return Err(invalid(&SqlType::Tensor, t).detail("The dtype of a tensor is f32."));
+        }
+        let shape = spelled.shape.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<Vec<usize>>>();
+        let places = |shape: &Vec<usize>| shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+        match shape.filter(|s| places(s) == Some(spelled.data.len())) {
+            Some(shape) => Ok(Tensor { data: spelled.data, shape }),
+            None => Err(invalid(&SqlType::Tensor, t).detail("The shape does not fit the number of values.")),
+        }
+    };
+    Tensor::build(rows(source).map(|t| t.map(one).transpose()).collect::<Result<Vec<_>>>()?)
 }
 
 /// `(x1,y1),(x2,y2)`, `[x1,y1,x2,y2]` or four numbers between commas.

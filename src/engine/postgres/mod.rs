@@ -5,6 +5,7 @@
 //! Deliberately absent: the functions of `sql-functions/` and the relations of `system`.
 
 pub mod aggregate;
+pub mod bytes;
 pub mod cast;
 pub mod cast_rule;
 pub mod casts;
@@ -12,11 +13,15 @@ pub mod catalog_functions;
 #[cfg(test)]
 mod catalog_tests;
 pub mod column_names;
+pub mod datetime;
 pub mod encoding;
 pub mod expression_planner;
+pub mod from_calls;
 pub mod function;
 pub mod input;
 pub mod interval;
+pub mod json;
+pub mod json_value;
 pub mod keywords;
 pub mod names;
 pub mod output;
@@ -32,4 +37,6 @@ pub mod subquery_rule;
 pub mod syntax;
 pub mod table_functions;
 pub mod text_functions;
+pub mod to_char;
 pub mod type_planner;
+pub mod vector_aggregate;

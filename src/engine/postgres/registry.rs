@@ -20,7 +20,7 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, cast, encoding, special_functions, subquery_rule};
+use crate::postgres::{aggregate, bytes, cast, encoding, json, special_functions, subquery_rule, to_char, vector_aggregate};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -31,6 +31,9 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     let mut all: Vec<ScalarUDF> = LISTS.iter().copied().flat_map(|list| function::udfs(list, source)).collect();
     all.extend(special_functions::udfs());
     all.extend(encoding::udfs());
+    all.extend(bytes::udfs());
+    all.extend(json::udfs());
+    all.push(to_char::udf());
     all.push(cast::cast_udf());
     all.push(cast::text_udf());
     all
@@ -38,7 +41,9 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
 
 /// The aggregates.
 pub fn aggregates() -> Vec<AggregateUDF> {
-    vec![aggregate::single_udaf()]
+    let mut all = vec![aggregate::single_udaf()];
+    all.extend(vector_aggregate::udafs());
+    all
 }
 
 /// What `pg_proc` tells of these functions.

@@ -9,14 +9,15 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    Statement, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs, Value, VisitMut, VisitorMut,
+    Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::postgres::casts::{converted, whole_interval};
+use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::{column_names, subquery};
+use crate::postgres::{column_names, json, subquery};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -169,135 +170,6 @@ fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
     scope
 }
 
-/// Set-returning functions of one column: an alias of the table names the column too.
-const ONE_COLUMN: &[&str] = &["generate_series", "unnest", "pg_listening_channels"];
-
-/// `f(x)` in FROM as the parser leaves it: the binder may have made it a function that is not our own.
-fn plain_call(factor: &mut TableFactor) {
-    let TableFactor::Function { name, args, alias, with_ordinality, .. } = factor else { return };
-    strip_schema(name);
-    let one_column = name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| ONE_COLUMN.contains(&folded(id).as_str()));
-    if !one_column {
-        return;
-    }
-    *factor = TableFactor::Table {
-        name: name.clone(),
-        alias: alias.take(),
-        args: Some(TableFunctionArgs { args: std::mem::take(args), settings: None }),
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: *with_ordinality,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    };
-}
-
-fn table(factor: &mut TableFactor) {
-    let name = match factor {
-        TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {
-            strip_schema(name);
-            name.0.last().and_then(|p| p.as_ident()).map(folded).unwrap_or_default()
-        }
-        TableFactor::UNNEST { .. } => "unnest".to_owned(),
-        _ => return,
-    };
-    if !ONE_COLUMN.contains(&name.as_str()) {
-        return;
-    }
-    if let Some((source, alias)) = ordinal(factor) {
-        if let Some(numbered) = with_ordinality(source, alias) {
-            *factor = numbered;
-        }
-        return;
-    }
-    let (TableFactor::Table { alias, .. } | TableFactor::Function { alias, .. } | TableFactor::UNNEST { alias, .. }) = factor else { return };
-    match alias {
-        Some(alias) if alias.columns.is_empty() => alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }],
-        Some(_) => {}
-        None => *alias = Some(TableAlias { explicit: true, name: Ident::new(&name), columns: vec![TableAliasColumnDef::from_name(&name)], at: None }),
-    }
-    if let TableFactor::Table { name: path, args: Some(args), alias, .. } = factor
-        && name == "unnest"
-        && let Some(array_exprs) = arguments(&args.args)
-    {
-        let _ = path;
-        *factor = TableFactor::UNNEST { alias: alias.take(), array_exprs, with_offset: false, with_offset_alias: None, with_ordinality: false };
-    }
-}
-
-/// The array of `unnest(array) WITH ORDINALITY`, and its alias.
-fn ordinal(factor: &TableFactor) -> Option<(Expr, Option<TableAlias>)> {
-    match factor {
-        TableFactor::UNNEST { with_ordinality: true, with_offset: false, array_exprs, alias, .. } => match array_exprs.as_slice() {
-            [array] => Some((array.clone(), alias.clone())),
-            _ => None,
-        },
-        TableFactor::Table { name, args: Some(args), with_ordinality: true, alias, .. } => {
-            let [array] = arguments(&args.args).and_then(|a| <[Expr; 1]>::try_from(a).ok())?;
-            (name.0.last().and_then(|p| p.as_ident()).map(folded)? == "unnest").then(|| (array, alias.clone()))
-        }
-        _ => None,
-    }
-}
-
-/// `(SELECT unnest(array), unnest(1 .. length))`: both are unnested side by side.
-fn with_ordinality(array: Expr, alias: Option<TableAlias>) -> Option<TableFactor> {
-    let number = |n: i32| Expr::value(Value::Number(n.to_string(), false));
-    let length = call("coalesce", vec![call("array_length", vec![array.clone(), number(1)]), number(0)]);
-    let item = |e, name: &str| SelectItem::ExprWithAlias { expr: call("unnest", vec![e]), alias: Ident::new(name) };
-    let mut query = empty_query().ok()?;
-    let sqlparser::ast::SetExpr::Select(select) = query.body.as_mut() else { return None };
-    let first = alias.as_ref().map_or("unnest", |a| a.name.value.as_str()).to_owned();
-    select.projection = vec![item(array, &first), item(call("generate_series", vec![number(1), length]), "ordinality")];
-    let alias = alias.or_else(|| Some(TableAlias { explicit: true, name: Ident::new("unnest"), columns: Vec::new(), at: None }));
-    Some(TableFactor::Derived { lateral: false, subquery: Box::new(query), alias, sample: None })
-}
-
-/// `FROM generate_series(lo, hi) s` whose bounds come from an outer query: all integers, filtered by the bounds.
-fn outer_series(select: &mut Select, scope: &HashMap<String, Option<ObjectName>>) {
-    let mut filters = Vec::new();
-    for from in &mut select.from {
-        let TableFactor::Table { name, args: Some(args), alias, .. } = &mut from.relation else { continue };
-        let series = name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "generate_series");
-        let Some([low, high]) = arguments(&args.args).and_then(|a| <[Expr; 2]>::try_from(a).ok()) else { continue };
-        if !series || !(outer(&low, scope) || outer(&high, scope)) {
-            continue;
-        }
-        let column = alias.as_ref().map_or_else(|| Ident::new("generate_series"), |a| a.columns.first().map_or(a.name.clone(), |c| c.name.clone()));
-        let bound = |n: i32| Expr::value(Value::Number(n.to_string(), false));
-        let limits = [Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus, expr: Box::new(bound(i32::MAX)) }, bound(i32::MAX)];
-        args.args = limits.into_iter().map(|e| sqlparser::ast::FunctionArg::Unnamed(sqlparser::ast::FunctionArgExpr::Expr(e))).collect();
-        filters.push(Expr::Between { expr: Box::new(Expr::Identifier(column)), negated: false, low: Box::new(low), high: Box::new(high) });
-    }
-    for filter in filters {
-        select.selection = Some(match select.selection.take() {
-            Some(old) => Expr::BinaryOp { left: Box::new(Expr::Nested(Box::new(old))), op: BinaryOperator::And, right: Box::new(filter) },
-            None => filter,
-        });
-    }
-}
-
-/// Whether an expression names a table that this FROM clause does not have.
-fn outer(expr: &Expr, scope: &HashMap<String, Option<ObjectName>>) -> bool {
-    sqlparser::ast::visit_expressions(expr, |e| match e {
-        Expr::CompoundIdentifier(ids) if ids.len() > 1 && ids.get(ids.len() - 2).is_some_and(|t| !scope.contains_key(&folded(t))) => {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
-    })
-    .is_break()
-}
-
-/// `SELECT generate_series(1, 3)`: a set-returning function in a select list gives rows.
-fn set_in_list(expr: &mut Expr) {
-    if function_name(expr).is_some_and(|name| name == "generate_series") {
-        let series = std::mem::replace(expr, Expr::value(Value::Null));
-        *expr = call("unnest", vec![series]);
-    }
-}
-
 impl Rewriter {
     fn expression(&self, expr: &mut Expr) -> Result<()> {
         let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
@@ -337,6 +209,13 @@ impl Rewriter {
             Expr::AtTimeZone { .. } => {
                 if let Expr::AtTimeZone { timestamp, time_zone } = taken(expr) {
                     *expr = call("timezone", vec![*time_zone, *timestamp]);
+                }
+            }
+            Expr::Substring { substring_from, substring_for, .. } if !substring_from.as_deref().is_some_and(|from| literal(from).is_some()) => {
+                let from = substring_from.take().map_or_else(|| Expr::value(Value::Number("1".into(), false)), |e| *e);
+                let count = substring_for.take().map(|e| *e);
+                if let Expr::Substring { expr: value, .. } = taken(expr) {
+                    *expr = call("substr", [*value, from].into_iter().chain(count).collect());
                 }
             }
             Expr::SimilarTo { .. } => {
@@ -400,6 +279,10 @@ fn function(expr: &mut Expr) -> Result<()> {
         *expr = Expr::Nested(Box::new(Expr::BinaryOp { left: part(left), op: BinaryOperator::Modulo, right: part(right) }));
         return Ok(());
     }
+    if json_array(expr) {
+        return Ok(());
+    }
+    let Expr::Function(function) = expr else { return Ok(()) };
     if let Some(ty) = function.name.0.last().and_then(|p| p.as_ident()).and_then(|id| unsigned(&folded(id))) {
         *expr = cast(std::mem::replace(expr, Expr::value(Value::Null)), ty);
         return Ok(());
@@ -410,6 +293,27 @@ fn function(expr: &mut Expr) -> Result<()> {
         *expr = subquery::array(query).ok_or_else(|| Error::unsupported("this form of ARRAY(SELECT ...) is not supported"))?;
     }
     Ok(())
+}
+
+/// `jsonb_agg(x)` is one JSON array of `array_agg(to_jsonb(x))`.
+fn json_array(expr: &mut Expr) -> bool {
+    if !function_name(expr).is_some_and(|name| ["jsonb_agg", "json_agg"].contains(&name.as_str())) {
+        return false;
+    }
+    let mut whole = std::mem::replace(expr, Expr::value(Value::Null));
+    if let Expr::Function(aggregate) = &mut whole {
+        aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
+        if let FunctionArguments::List(list) = &mut aggregate.args {
+            for argument in &mut list.args {
+                if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = argument {
+                    let inner = std::mem::replace(value, Expr::value(Value::Null));
+                    *value = call("to_jsonb", vec![inner]);
+                }
+            }
+        }
+    }
+    *expr = call(json::JOIN, vec![whole]);
+    true
 }
 
 /// The type of functions that DataFusion counts with unsigned integers, which PostgreSQL has not.
@@ -436,7 +340,8 @@ fn other_name(name: &str) -> Option<&'static str> {
 /// Functions that SQL calls without parentheses.
 const BARE: &[&str] = &["current_schema", "current_catalog", "current_user", "current_role", "session_user", "user"];
 
-fn empty_query() -> Result<Query> {
+/// `SELECT 1`, to be filled.
+pub fn empty_query() -> Result<Query> {
     let parsed = sqlparser::parser::Parser::parse_sql(&sqlparser::dialect::PostgreSqlDialect {}, "SELECT 1").map_err(crate::error::from_parser)?;
     match parsed.into_iter().next() {
         Some(Statement::Query(query)) => Ok(*query),
