@@ -1,4 +1,4 @@
-//! Join conditions that notice a cancel.
+//! Joins that notice a cancel.
 //!
 //! DataFusion's nested-loop join works through all pairs of a batch without giving way. Its condition is evaluated again
 //! and again while it does, so the condition is where a cancelled statement can stop it. Invariant: values are unchanged.
@@ -15,7 +15,8 @@ use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{NestedLoopJoinExec, NestedLoopJoinExecBuilder};
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::{CrossJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
 use squilla_core::kernel::CancelFlag;
 
 use crate::error::to_datafusion;
@@ -23,12 +24,16 @@ use crate::error::to_datafusion;
 /// `plan` with conditions of nested-loop joins that fail once `flag` is set.
 pub fn watch(plan: Arc<dyn ExecutionPlan>, flag: &CancelFlag) -> DfResult<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
+        if node.downcast_ref::<CrossJoinExec>().is_some() {
+            // One batch of its right side makes batches without end: it must give way between them.
+            return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
+        }
         let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
         let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
         let watched = Arc::new(Watched { inner: Arc::clone(filter.expression()), flag: flag.clone() });
         let filter = JoinFilter::new(watched, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
         let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
-        Ok(Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>))
+        Ok(Transformed::yes(Arc::new(CooperativeExec::new(Arc::new(join))) as Arc<dyn ExecutionPlan>))
     })
     .data()
 }
