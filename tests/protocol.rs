@@ -1,6 +1,7 @@
 //! The extended protocol as drivers use it: parameters, prepared statements, portals with row limits, error fields.
 //!
 //! In: the shared server (or PostgreSQL itself, see `main.rs`: all of this holds there, too). Out: values and SQLSTATEs.
+//! Types are written out, because that literals have PostgreSQL's types is a matter of the records.
 //! Deliberately absent: text of results, which the records check over both protocols.
 
 use tokio_postgres::types::Type;
@@ -12,7 +13,10 @@ use crate::server_process::shared;
 async fn parameters_have_the_types_of_their_places() {
     let client = connect(&shared()).await.unwrap();
     let row = client
-        .query_one("SELECT $1::int4 + 1, $2::text || 'x', $3::float8 * 2, NOT $4::bool, $5::bytea", &[&1i32, &"a", &1.5f64, &true, &&[0u8, 255][..]])
+        .query_one(
+            "SELECT $1::int4 + 1::int4, $2::text || 'x', $3::float8 * 2, NOT $4::bool, $5::bytea",
+            &[&1i32, &"a", &1.5f64, &true, &&[0u8, 255][..]],
+        )
         .await
         .unwrap();
     assert_eq!(row.get::<_, i32>(0), 2);
@@ -59,7 +63,7 @@ async fn a_prepared_statement_is_described_and_used_again() {
 #[tokio::test]
 async fn the_client_may_name_parameter_types() {
     let client = connect(&shared()).await.unwrap();
-    let statement = client.prepare_typed("SELECT $1 + 1, $2", &[Type::INT4, Type::TEXT]).await.unwrap();
+    let statement = client.prepare_typed("SELECT $1 + 1::int4, $2", &[Type::INT4, Type::TEXT]).await.unwrap();
     assert_eq!(statement.params(), [Type::INT4, Type::TEXT]);
     let row = client.query_one(&statement, &[&41i32, &"t"]).await.unwrap();
     assert_eq!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (42, "t"));
@@ -69,7 +73,7 @@ async fn the_client_may_name_parameter_types() {
 async fn a_portal_gives_as_many_rows_as_asked_for() {
     let mut client = connect(&shared()).await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    let portal = transaction.bind("SELECT g FROM generate_series(1, 10) g", &[]).await.unwrap();
+    let portal = transaction.bind("SELECT g::int4 FROM generate_series(1, 10) g", &[]).await.unwrap();
     for (at_most, expected) in [(3, vec![1, 2, 3]), (4, vec![4, 5, 6, 7]), (0, vec![8, 9, 10])] {
         let rows = transaction.query_portal(&portal, at_most).await.unwrap();
         let values: Vec<i32> = rows.iter().map(|r| r.get(0)).collect();
@@ -83,8 +87,8 @@ async fn a_portal_gives_as_many_rows_as_asked_for() {
 async fn portals_are_independent() {
     let mut client = connect(&shared()).await.unwrap();
     let transaction = client.transaction().await.unwrap();
-    let first = transaction.bind("SELECT g FROM generate_series(1, 4) g", &[]).await.unwrap();
-    let second = transaction.bind("SELECT -g FROM generate_series(1, 4) g", &[]).await.unwrap();
+    let first = transaction.bind("SELECT g::int4 FROM generate_series(1, 4) g", &[]).await.unwrap();
+    let second = transaction.bind("SELECT (-g)::int4 FROM generate_series(1, 4) g", &[]).await.unwrap();
     let mut seen = Vec::new();
     for _ in 0..4 {
         seen.push(transaction.query_portal(&first, 1).await.unwrap()[0].get::<_, i32>(0));
@@ -140,7 +144,7 @@ async fn errors_say_where() {
 #[tokio::test]
 async fn an_error_leaves_the_connection_and_the_statement_usable() {
     let client = connect(&shared()).await.unwrap();
-    let statement = client.prepare("SELECT 10 / $1::int4").await.unwrap();
+    let statement = client.prepare("SELECT 10::int4 / $1::int4").await.unwrap();
     for _ in 0..3 {
         let error = client.query(&statement, &[&0i32]).await.unwrap_err();
         assert_eq!(error.code().unwrap().code(), "22012");

@@ -42,6 +42,12 @@ pub fn value_text(ty: &Type, raw: &[u8]) -> Result<String, String> {
         Type::BIT | Type::VARBIT => bit_text(&mut reader)?,
         Type::RECORD => record_text(&mut reader)?,
         _ if ty.name() == "vector" => vector_text(&mut reader)?,
+        _ if ty.name() == "box2d" => box_text(&mut reader)?,
+        // `squilla.image_output` decides: a description, or the bytes of a file.
+        _ if ty.name() == "image" => match std::str::from_utf8(reader.rest()) {
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("\\x{}", raw.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+        },
         _ => match ty.kind() {
             Kind::Array(element) => array_text(element, &mut reader)?,
             _ => utf8(reader.rest())?,
@@ -215,6 +221,12 @@ fn vector_text(reader: &mut Reader<'_>) -> Result<String, String> {
     reader.take::<2>()?;
     let values = (0..dimensions).map(|_| Ok(float_text(f32::from_be_bytes(reader.take()?), 6))).collect::<Result<Vec<_>, String>>()?;
     Ok(format!("[{}]", values.join(",")))
+}
+
+/// Four float8, as PostgreSQL's box; the text is that of float4.
+fn box_text(reader: &mut Reader<'_>) -> Result<String, String> {
+    let mut side = || Ok::<_, String>(float_text(f64::from_be_bytes(reader.take()?) as f32, 6));
+    Ok(format!("({},{}),({},{})", side()?, side()?, side()?, side()?))
 }
 
 fn element(ty: &Type, reader: &mut Reader<'_>) -> Result<Option<String>, String> {
