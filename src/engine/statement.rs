@@ -186,7 +186,8 @@ fn check_chains(tokens: &[TokenWithSpan], depth_max: usize) -> Result<()> {
             Token::Comma | Token::SemiColon => lengths.last_mut().into_iter().for_each(|l| *l = 0),
             Token::Whitespace(_) | Token::Number(..) | Token::SingleQuotedString(_) | Token::Period | Token::Placeholder(_) => {}
             Token::Word(word) => {
-                let joins = ["AND", "OR", "NOT", "UNION", "EXCEPT", "INTERSECT", "JOIN", "COLLATE"].iter().any(|w| word.value.eq_ignore_ascii_case(w));
+                let joins =
+                    ["AND", "OR", "NOT", "UNION", "EXCEPT", "INTERSECT", "JOIN", "COLLATE"].iter().any(|w| word.value.eq_ignore_ascii_case(w));
                 lengths.last_mut().into_iter().filter(|_| joins && word.quote_style.is_none()).for_each(|l| *l += 1);
             }
             _ => lengths.last_mut().into_iter().for_each(|l| *l += 1),

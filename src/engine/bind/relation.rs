@@ -62,11 +62,14 @@ impl RelationPlanner for SquillaRelationPlanner {
             )));
         }
         let qualifier_name = alias.as_ref().map_or_else(|| name.clone(), |a| ident_text(&a.name));
-        let generated: Vec<FieldRef> =
-            columns.iter().enumerate().map(|(i, (column, ty))| {
+        let generated: Vec<FieldRef> = columns
+            .iter()
+            .enumerate()
+            .map(|(i, (column, ty))| {
                 let shown = renamed.get(i).or_else(|| alias.as_ref().filter(|_| lone).map(|_| &qualifier_name)).unwrap_or(column);
                 Arc::new(ty.field(shown.clone()))
-            }).collect();
+            })
+            .collect();
         let qualifier = TableReference::bare(qualifier_name.clone());
         let empty = Arc::new(LogicalPlanBuilder::empty(true).build()?);
         let node = Expand::try_new(empty, call, false, Some(qualifier), generated)?;

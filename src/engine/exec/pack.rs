@@ -249,7 +249,8 @@ impl Work {
             let guard = step.guard.as_ref().map(|g| boolean(g, &batch)).transpose()?;
             let args = step.args.iter().map(|a| evaluate(a, &batch)).collect::<Result<Vec<_>>>()?;
             drop(batch);
-            let (array, failed) = invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, |row| sources.get(row).cloned().flatten()).await?;
+            let (array, failed) =
+                invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, |row| sources.get(row).cloned().flatten()).await?;
             columns.push(conform(&array, step.field.data_type())?);
             self.calls.add(rows);
             self.errors.add(failed);

@@ -264,7 +264,12 @@ impl Session {
         plan.schema()
             .fields()
             .iter()
-            .map(|field| ResultField { name: column_names::shown(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid: 0, column_number: 0 })
+            .map(|field| ResultField {
+                name: column_names::shown(field.name()).to_owned(),
+                ty: SqlType::of_field(field),
+                table_oid: 0,
+                column_number: 0,
+            })
             .collect()
     }
 
@@ -364,7 +369,8 @@ fn parameters_by_place(statement: &mut ast::Statement, given: &[Option<SqlType>]
         fn set(&mut self, expr: &ast::Expr, ty: Option<SqlType>) {
             let ast::Expr::Value(value) = expr else { return };
             let ast::Value::Placeholder(name) = &value.value else { return };
-            let Some(index) = name.trim_start_matches('$').parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < PARAMETERS_MAX) else {
+            let Some(index) = name.trim_start_matches('$').parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < PARAMETERS_MAX)
+            else {
                 return;
             };
             if self.0.len() <= index {
