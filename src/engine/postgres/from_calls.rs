@@ -82,6 +82,7 @@ pub fn plain_call(factor: &mut TableFactor) {
     };
 }
 
+/// Turns a call in FROM back into the form that DataFusion plans as a table function.
 pub fn table(factor: &mut TableFactor) {
     let name = match factor {
         TableFactor::Table { name, args: Some(_), .. } | TableFactor::Function { name, .. } => {

@@ -211,7 +211,7 @@ impl Rewriter {
                     *expr = call("timezone", vec![*time_zone, *timestamp]);
                 }
             }
-            Expr::Substring { substring_from, substring_for, .. } if !substring_from.as_deref().is_some_and(|from| literal(from).is_some()) => {
+            Expr::Substring { substring_from, substring_for, .. } if substring_from.as_deref().is_none_or(|from| literal(from).is_none()) => {
                 let from = substring_from.take().map_or_else(|| Expr::value(Value::Number("1".into(), false)), |e| *e);
                 let count = substring_for.take().map(|e| *e);
                 if let Expr::Substring { expr: value, .. } = taken(expr) {

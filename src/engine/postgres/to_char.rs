@@ -151,7 +151,7 @@ fn piece(at: NaiveDateTime, offset: Option<i32>, pattern: &str, written: &str, f
         "IYYY" => number(i64::from(at.iso_week().year()), 4),
         "IY" => number(i64::from(at.iso_week().year()) % 100, 2),
         "CC" => number((year + 99) / 100, 2),
-        "Q" => ((at.month() + 2) / 3).to_string(),
+        "Q" => at.month().div_ceil(3).to_string(),
         "MONTH" => word(at.format("%B").to_string(), 9),
         "MON" => short(at.format("%b").to_string()),
         "MM" => number(i64::from(at.month()), 2),
