@@ -1,6 +1,6 @@
 //! From arguments to a database.
 //!
-//! Settings come in this order: defaults, squilla.toml, SQUILLA_<NAME> variables, `--set`. Nothing else reads the
+//! Settings come in this order: defaults, squilla.toml, `SQUILLA_<NAME>` variables, `--set`. Nothing else reads the
 //! environment but what is read here: the cache folders, HF_HOME and friends, and AWS_* inside the object store.
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,7 @@
 //!
 //! In: bytes of a TCP, TLS or Unix socket. Out: frames with their length checked; a write buffer flushed by bytes.
 //! Invariant: memory for a frame grows with the bytes that arrive, never with the length that a client claims; while a
-//! statement runs at most [`AHEAD_BYTES`] of what follows it are read. Deliberately absent: the meaning of messages.
+//! statement runs at most `AHEAD_BYTES` of what follows it are read. Deliberately absent: the meaning of messages.
 
 use std::io;
 use std::time::Duration;

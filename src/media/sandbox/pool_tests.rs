@@ -53,7 +53,8 @@ impl Job for Probe {
             Probe::Abort => std::process::abort(),
             Probe::Panic => panic!("boom"),
             Probe::Allocate => {
-                let bytes = vec![1_u8; 64 << 30];
+                // Seen by black_box, or an optimizing compiler leaves the allocation out.
+                let bytes = std::hint::black_box(vec![1_u8; 64 << 30]);
                 emit(Chunk::new(&bytes.len(), Vec::new())?)?;
             }
             Probe::Fail => return Err(squilla_core::error::Error::limit("too many", "squilla.x")),
