@@ -1,7 +1,7 @@
 //! Settings, transactions, prepared statements: what a session keeps for itself.
 //!
-//! Invariant: transaction blocks have PostgreSQL's status and rules, but each statement commits by itself; ROLLBACK after
-//! a write says so in a warning.
+//! Invariant: transaction blocks have PostgreSQL's status and rules, but each statement commits by itself. Deliberately
+//! absent: undoing a write by ROLLBACK (it does not, and does not say so yet).
 
 use std::sync::Arc;
 
