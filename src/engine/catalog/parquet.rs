@@ -223,12 +223,14 @@ fn fit_column(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
         let text = cast_with_options(column, want, &CastOptions::default()).map_err(from_arrow)?;
         return within(&text, length as usize, &ty);
     }
+    // Text is read as the type's literals are; JSON is looked at even where it is stored as it comes.
+    if matches!(have, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+        && (want != &DataType::Utf8 || matches!(ty, SqlType::Json | SqlType::Jsonb))
+    {
+        return conform(&input::convert(column, &ty, None)?, want);
+    }
     if have == want {
         return Ok(Arc::clone(column));
-    }
-    // Text is read as the type's literals are.
-    if matches!(have, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) && !matches!(want, DataType::Utf8) {
-        return conform(&input::convert(column, &ty, None)?, want);
     }
     if matches!((have, want), (DataType::Struct(_), DataType::Struct(_)) | (DataType::List(_), DataType::List(_))) {
         return conform(column, want);

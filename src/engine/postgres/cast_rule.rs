@@ -1,7 +1,7 @@
-//! Casts whose result depends on the type of x: `x::text`, and numbers to integers.
+//! Casts and operators whose result depends on the type of x: `x::text`, numbers to integers, integer arithmetic.
 //!
 //! In: an analyzed plan. Out: the plan, with casts to text of reg* values, arrays, bytea, times, floats and composites
-//! turned into the functions that print them. Invariant: only the text changes, never the type.
+//! turned into the functions that print them, and with checked arithmetic. Invariant: no type changes.
 //! Deliberately absent: casts from text, which the syntax tells (`rewrite`).
 
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use squilla_core::types::{RegKind, SqlType};
+
+use crate::postgres::checked;
 
 /// The rule, and the functions it puts in.
 #[derive(Debug)]
@@ -73,6 +75,20 @@ impl TextCasts {
                 let rounded = matches!(inner.as_ref(), Expr::ScalarFunction(f) if f.func.name() == "round");
                 let value = if broken && !rounded { round(vec![*inner]) } else { *inner };
                 Ok(Transformed::new_transformed(Expr::Cast(Cast { expr: Box::new(value), field }), broken && !rounded))
+            }
+            // Integers fail where DataFusion's operators wrap around.
+            Expr::BinaryExpr(binary) => {
+                let of_one_type = || match (binary.left.get_type(schema), binary.right.get_type(schema)) {
+                    (Ok(left), Ok(right)) => left == right && checked::integer(&left),
+                    _ => false,
+                };
+                match checked::of(binary.op).filter(|_| of_one_type()) {
+                    Some(udf) => {
+                        let arguments = vec![*binary.left, *binary.right];
+                        Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(udf, arguments))))
+                    }
+                    None => Ok(Transformed::no(Expr::BinaryExpr(binary))),
+                }
             }
             other => Ok(Transformed::no(other)),
         })

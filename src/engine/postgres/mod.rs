@@ -12,6 +12,7 @@ pub mod casts;
 pub mod catalog_functions;
 #[cfg(test)]
 mod catalog_tests;
+pub mod checked;
 pub mod column_names;
 pub mod datetime;
 pub mod encoding;

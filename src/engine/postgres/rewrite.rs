@@ -123,8 +123,8 @@ fn array_type(text: &str) -> Option<DataType> {
     Some(DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
 }
 
-/// A whole number that fits is an integer, not a bigint, where it stands by itself. Inside arithmetic it stays as it is:
-/// DataFusion's 32-bit arithmetic wraps around instead of failing.
+/// A whole number that fits is an integer, not a bigint, where it stands by itself or beside another one. Elsewhere in
+/// arithmetic it stays as it is: beside a bigint it would be widened again.
 fn integer(expr: &mut Expr) {
     let number = match &*expr {
         Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus | sqlparser::ast::UnaryOperator::Plus, expr } => expr.as_ref(),
@@ -174,8 +174,13 @@ impl Rewriter {
     fn expression(&self, expr: &mut Expr) -> Result<()> {
         let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
         match expr {
-            Expr::BinaryOp { op, .. } => {
+            Expr::BinaryOp { op, left, right } => {
                 operator(op)?;
+                let number = |e: &Expr| matches!(e, Expr::Value(v) if matches!(&v.value, Value::Number(n, false) if n.parse::<i32>().is_ok()));
+                if matches!(op, BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply) && number(left) && number(right) {
+                    integer(left);
+                    integer(right);
+                }
                 if let Some(function) = vector_operator(op)
                     && let Expr::BinaryOp { left, right, .. } = taken(expr)
                 {

@@ -20,6 +20,8 @@ use crate::error::{from_arrow, to_datafusion};
 
 #[derive(Debug)]
 struct ToChar {
+    /// All names of DataFusion's function: it would come back under the one that it kept.
+    aliases: Vec<String>,
     signature: Signature,
 }
 
@@ -40,6 +42,10 @@ impl Hash for ToChar {
 impl ScalarUDFImpl for ToChar {
     fn name(&self) -> &str {
         "to_char"
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {
@@ -192,7 +198,7 @@ fn zone(offset: i32, name: bool, written: &str) -> String {
 
 /// `to_char(time, template)`.
 pub fn udf() -> ScalarUDF {
-    ScalarUDF::new_from_impl(ToChar { signature: Signature::any(2, Volatility::Stable) })
+    ScalarUDF::new_from_impl(ToChar { aliases: vec!["date_format".into()], signature: Signature::any(2, Volatility::Stable) })
 }
 
 #[cfg(test)]
