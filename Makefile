@@ -34,6 +34,7 @@ stop: ## Stops the server of `make demo`
 	@scripts/stop.sh
 
 test: setup ## Runs everything that CI runs
+	@scripts/setup-tests.sh
 	@scripts/test.sh
 
 fmt: ## Formats the Rust code

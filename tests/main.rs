@@ -15,6 +15,7 @@ mod acceptance;
 mod client;
 mod command_line;
 mod known_gaps;
+mod object_store;
 mod protocol;
 mod server_basics;
 mod server_limits;

@@ -2,7 +2,7 @@
 //!
 //! In: files. Out: one test per protocol; all failed records are reported, each with file and line. Invariant: a file has
 //! its own connections and its own schema, so that files do not see each other. Variables for `control substitution on`:
-//! `$__TEST_DIR__` (a temporary folder), `$FIXTURES` (tests/fixtures) and `$REPOSITORY`.
+//! `$__TEST_DIR__` (a temporary folder), `$FIXTURES` (tests/fixtures), `$REPOSITORY` and `$PROTOCOL` (simple, extended).
 //! Deliberately absent: any knowledge of what the records test.
 
 use std::collections::BTreeSet;
@@ -148,6 +148,7 @@ async fn run_script(script: Script, config: &str, protocol: Protocol, update: bo
     runner.set_var("FIXTURES".into(), repository().join("tests/fixtures").to_string_lossy().into_owned());
     runner.set_var("REPOSITORY".into(), repository().to_string_lossy().into_owned());
     runner.set_var("SCRATCH".into(), scratch.path().to_string_lossy().into_owned());
+    runner.set_var("PROTOCOL".into(), protocol.name().to_owned());
     if update && script.path.extension().is_some_and(|e| e == "slt") {
         let path = repository().join(&script.path);
         if let Err(error) = runner.update_test_file(&path, " ", default_validator, default_normalizer, default_column_validator).await {

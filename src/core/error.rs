@@ -74,6 +74,8 @@ kinds! {
     CannotConnectNow = "57P03",
     /// A file, object or URL that does not exist.
     UndefinedFile = "58P01",
+    /// A file or directory that is there already.
+    DuplicateFile = "58P02",
     /// Reading or writing failed.
     Io = "58030",
     /// Something that exists in PostgreSQL or SQL and does not exist here.
@@ -82,6 +84,8 @@ kinds! {
     Syntax = "42601",
     /// Unknown function, or no function with these argument types.
     UndefinedFunction = "42883",
+    /// An option that the foreign-data wrapper does not have.
+    InvalidOptionName = "HV00D",
     /// Several functions fit.
     AmbiguousFunction = "42725",
     /// Unknown column.

@@ -333,6 +333,11 @@ pub fn parse_bool(input: &str) -> Option<bool> {
     }
 }
 
+/// A number of bytes as settings take it: `512MB`, `1.5 GB`, `4096`.
+pub fn parse_bytes(input: &str) -> Option<u64> {
+    parse_int(input, Unit::Bytes).and_then(|n| u64::try_from(n).ok())
+}
+
 fn parse_int(input: &str, unit: Unit) -> Option<i64> {
     let text = input.trim();
     let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'))).unwrap_or(text.len());

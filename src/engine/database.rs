@@ -119,6 +119,7 @@ impl Database {
         }
         let runtime_env = runtime_env(&settings, config.data_dir.as_ref())?;
         let files = FileAccess::new();
+        files.set_connections(crate::command::servers::connections(&catalog.snapshot())?);
         let env = Arc::new(Env {
             limits: settings.limits(),
             files: Arc::clone(&files) as Arc<dyn Files>,

@@ -12,6 +12,7 @@ pub mod database;
 pub mod error;
 pub mod exec;
 pub mod explain;
+pub mod foreign;
 pub mod memory;
 pub mod plan;
 pub mod postgres;

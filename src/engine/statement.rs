@@ -15,6 +15,7 @@ use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use squilla_core::error::Result;
 
 use crate::error::{from_parser, position};
+use crate::foreign::{self, Foreign};
 
 /// One statement of the client.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub enum StatementKind {
         /// Names.
         names: Vec<String>,
     },
+    /// CREATE, ALTER and DROP of servers and user mappings
+    Foreign(Foreign),
     /// COPY
     Copy(Box<Copy>),
     /// CREATE EXTERNAL TABLE
@@ -171,7 +174,11 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         }
         let end = offset(sql, &parser);
         let text = sql.get(start..end).unwrap_or(sql).trim_end();
-        statements.push(Statement { kind: Arc::new(kind), text: Arc::from(text) });
+        let text = match &kind {
+            StatementKind::Foreign(foreign) => foreign.shown(text),
+            _ => Arc::from(text),
+        };
+        statements.push(Statement { kind: Arc::new(kind), text });
     }
 }
 
@@ -289,17 +296,20 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     if words(parser, &["CREATE", "EXTERNAL", "TABLE"]) || words(parser, &["CREATE", "OR", "REPLACE", "EXTERNAL", "TABLE"]) {
         return create_external(parser).map(|c| StatementKind::CreateExternalTable(Box::new(c)));
     }
+    if let Some(foreign) = foreign::parse(parser)? {
+        return Ok(StatementKind::Foreign(foreign));
+    }
     if words(parser, &["EXPLAIN"]) {
         return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
     }
     parser.parse_statement().map(|s| StatementKind::Sql(Box::new(s)))
 }
 
-fn is_word(token: &Token, word: &str) -> bool {
+pub(crate) fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
 
-fn accept(parser: &mut Parser, word: &str) -> bool {
+pub(crate) fn accept(parser: &mut Parser, word: &str) -> bool {
     let found = is_word(&parser.peek_token_ref().token, word);
     if found {
         parser.next_token();
@@ -307,7 +317,7 @@ fn accept(parser: &mut Parser, word: &str) -> bool {
     found
 }
 
-fn expect(parser: &mut Parser, word: &str) -> Parsed<()> {
+pub(crate) fn expect(parser: &mut Parser, word: &str) -> Parsed<()> {
     if accept(parser, word) { Ok(()) } else { parser.expected(word, parser.peek_token()) }
 }
 
@@ -340,7 +350,7 @@ fn create_model(parser: &mut Parser) -> Parsed<StatementKind> {
 }
 
 /// `(name [=] value, ...)`
-fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
+pub(crate) fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
     parser.expect_token(&Token::LParen)?;
     let mut options = Vec::new();
     while parser.peek_token_ref().token != Token::RParen {
@@ -359,7 +369,7 @@ fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> {
     Ok(options)
 }
 
-fn option_value(parser: &mut Parser) -> Parsed<String> {
+pub(crate) fn option_value(parser: &mut Parser) -> Parsed<String> {
     let minus = parser.consume_token(&Token::Minus);
     match parser.next_token().token {
         Token::SingleQuotedString(s) | Token::EscapedStringLiteral(s) => Ok(s),

@@ -55,7 +55,8 @@ impl Layout {
         }
     }
 
-    const fn text(self) -> &'static str {
+    /// What it is, in words.
+    pub const fn text(self) -> &'static str {
         match self {
             Layout::TextEncoder => "a text encoder",
             Layout::TwoTowers => "a text and image encoder",

@@ -32,6 +32,9 @@ pub struct CatalogData {
     /// Registered models, as the model registry serializes them.
     #[serde(default)]
     pub models: Vec<serde_json::Value>,
+    /// Servers of SQL/MED by name: where object stores are.
+    #[serde(default)]
+    pub servers: BTreeMap<String, ServerEntry>,
     /// Roles by name.
     pub roles: BTreeMap<String, RoleEntry>,
     /// Comments on objects that have no entry of their own (`model m`, `function f`, `database squilla`).
@@ -48,6 +51,7 @@ impl Default for CatalogData {
             next_oid: FIRST_OID,
             schemas: BTreeMap::from([(PUBLIC.to_owned(), public)]),
             models: Vec::new(),
+            servers: BTreeMap::new(),
             roles: BTreeMap::from([(SUPERUSER.to_owned(), superuser)]),
             comments: BTreeMap::new(),
         }
@@ -67,6 +71,31 @@ pub struct SchemaEntry {
     /// Tables, views and external tables by name.
     #[serde(default)]
     pub relations: BTreeMap<String, Relation>,
+}
+
+/// CREATE SERVER, with the options of its user mapping.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServerEntry {
+    /// pg_foreign_server.oid
+    pub oid: u32,
+    /// Role.
+    pub owner: String,
+    /// `s3`, `gcs`, `azure`
+    pub wrapper: String,
+    /// OPTIONS of the server.
+    pub options: BTreeMap<String, String>,
+    /// OPTIONS of the mapping for PUBLIC; None without one. Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mapping: Option<MappingEntry>,
+}
+
+/// CREATE USER MAPPING
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MappingEntry {
+    /// pg_user_mapping.oid
+    pub oid: u32,
+    /// OPTIONS. Secret.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A role.

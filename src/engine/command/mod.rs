@@ -7,6 +7,7 @@
 pub mod data;
 pub mod ddl;
 pub mod models;
+pub mod servers;
 pub mod sessions;
 
 use std::sync::Arc;
@@ -79,6 +80,7 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::Sql(sql) => run_sql(session, statement, sql, parameters).await,
         StatementKind::CreateModel(create) => models::create(session, create).await,
         StatementKind::DropModel { if_exists, names } => models::drop(session, *if_exists, names),
+        StatementKind::Foreign(foreign) => servers::run(session, foreign),
         StatementKind::CreateExternalTable(create) => ddl::create_external(session, create).await,
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {

@@ -9,13 +9,14 @@ use datafusion::catalog::TableProvider;
 use squilla_core::error::{Error, Result};
 use squilla_core::settings::Settings;
 
-use crate::catalog::data::{CatalogData, RelationKind};
+use crate::catalog::data::{CatalogData, RelationKind, ServerEntry};
 use crate::database::Database;
 use crate::session::relations::OtherRelations;
 use crate::session::{Session, SessionShared};
 use crate::system::table::SystemTable;
 use crate::system::view::{
-    ActivityRow, ColumnInfo, ModelRow, PreparedRow, RoleInfo, RowErrorRow, SchemaInfo, SessionInfo, SystemView, TableInfo, TableKind, ViewSource,
+    ActivityRow, ColumnInfo, ModelRow, PreparedRow, RoleInfo, RowErrorRow, SchemaInfo, ServerInfo, SessionInfo, SystemView, TableInfo, TableKind,
+    ViewSource,
 };
 
 /// The view source of one session. Weak: functions registered in a state must not keep the session alive.
@@ -76,6 +77,7 @@ fn picture(session: &Session) -> SystemView {
         schemas: Arc::new(schemas(&data)),
         tables: Arc::new(tables(&data)),
         roles: Arc::new(roles(&data)),
+        servers: Arc::new(servers(&data)),
         procs: database.procs(),
         models: Arc::new(models(database)),
         activity: database.sessions().iter().map(activity).collect(),
@@ -135,6 +137,18 @@ fn tables(data: &CatalogData) -> Vec<TableInfo> {
         }
     }
     all
+}
+
+fn servers(data: &CatalogData) -> Vec<ServerInfo> {
+    let server = |(name, s): (&String, &ServerEntry)| ServerInfo {
+        oid: s.oid,
+        name: name.clone(),
+        owner: s.owner.clone(),
+        wrapper: s.wrapper.clone(),
+        options: s.options.iter().map(|(k, v)| format!("{k}={v}")).collect(),
+        mapping: s.mapping.as_ref().map(|m| m.oid),
+    };
+    data.servers.iter().map(server).collect()
 }
 
 fn roles(data: &CatalogData) -> Vec<RoleInfo> {

@@ -1,9 +1,9 @@
 //! `COPY (query) TO 'location'`.
 //!
 //! In: a stream of batches, a location and options. Out: the rows written. Invariant: the file or object is visible whole
-//! or not at all, whether the statement fails, is cancelled, or is dropped. The format is the option FORMAT, else the
-//! suffix of the location, else Parquet for a directory. Deliberately absent: COPY TO STDOUT (the server), several files
-//! (PARTITION_BY).
+//! or not at all, whether the statement fails, is cancelled, or is dropped; PARTITION_BY and MAX_FILE_SIZE make a
+//! directory of files, for which the same holds (`super::directory`). The format is the option FORMAT, else the suffix of
+//! the location, else Parquet for a directory. Deliberately absent: COPY TO STDOUT (the server).
 
 use std::io::Write;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use squilla_core::error::{Error, Kind, Result, did_you_mean};
 
 use super::csv::{CsvEncoder, CsvOptions, has_column};
+use super::directory::{self, Layout};
 use super::encode::{self, Encoder};
 use super::json::JsonEncoder;
 use super::parquet::{ParquetEncoder, ParquetOptions};
@@ -34,7 +35,8 @@ pub enum CopyFormat {
 }
 
 impl CopyFormat {
-    fn extension(&self) -> &'static str {
+    /// Suffix of the files.
+    pub fn extension(&self) -> &'static str {
         match self {
             CopyFormat::Parquet(_) => "parquet",
             CopyFormat::Csv(_) => "csv",
@@ -49,15 +51,23 @@ impl CopyFormat {
 /// 58P01 for a missing directory.
 pub async fn copy_to(stream: SendableRecordBatchStream, location: &str, options: &[(String, CopyOption)], access: &Arc<FileAccess>) -> Result<u64> {
     let schema = stream.schema();
-    let format = parse_options(location, options, &schema)?;
+    let (options, layout) = Layout::take(options, &schema)?;
+    let format = parse_options(location, &options, &schema)?;
+    if let Some(layout) = layout {
+        return directory::copy_to(stream, location, format, layout, access).await;
+    }
     let (mut target, writer) = Target::create(location, format.extension(), access).await?;
     let encoder = encoder(format, &schema, writer)?;
-    let rows = encode::run(stream, encoder, &mut target).await?;
-    target.commit().await?;
-    Ok(rows)
+    match encode::run(stream, encoder, &mut target).await {
+        Ok(rows) => target.commit().await.map(|()| rows),
+        Err(error) => {
+            target.abort().await;
+            Err(error)
+        }
+    }
 }
 
-fn encoder(format: CopyFormat, schema: &SchemaRef, writer: Box<dyn Write + Send>) -> Result<Box<dyn Encoder>> {
+pub(super) fn encoder(format: CopyFormat, schema: &SchemaRef, writer: Box<dyn Write + Send>) -> Result<Box<dyn Encoder>> {
     Ok(match format {
         CopyFormat::Parquet(options) => Box::new(ParquetEncoder::new(writer, schema, &options)?),
         CopyFormat::Csv(options) => Box::new(CsvEncoder::new(writer, schema, options)?),
@@ -86,9 +96,6 @@ pub fn parse_options(location: &str, options: &[(String, CopyOption)], schema: &
         }
     };
     let rest: Vec<(&str, &CopyOption)> = options.iter().filter(|(n, _)| n != "format").map(|(n, v)| (n.as_str(), v)).collect();
-    if rest.iter().any(|(n, _)| *n == "partition_by") {
-        return Err(Error::unsupported("COPY with PARTITION_BY is not supported"));
-    }
     match format.as_str() {
         "parquet" => parquet_options(&rest).map(CopyFormat::Parquet),
         "csv" => csv_options(&rest, suffix.as_deref() == Some("tsv"), schema).map(CopyFormat::Csv),
@@ -106,14 +113,14 @@ pub fn parse_options(location: &str, options: &[(String, CopyOption)], schema: &
     }
 }
 
-fn value<'a>(option: &'a CopyOption, name: &str) -> Result<&'a str> {
+pub(super) fn value<'a>(option: &'a CopyOption, name: &str) -> Result<&'a str> {
     match option {
         CopyOption::Value(value) => Ok(value),
         _ => Err(Error::new(Kind::Syntax, format!("option \"{name}\" requires a value"))),
     }
 }
 
-fn flag(option: &CopyOption, name: &str) -> Result<bool> {
+pub(super) fn flag(option: &CopyOption, name: &str) -> Result<bool> {
     match option {
         CopyOption::Flag => Ok(true),
         CopyOption::Value(text) => {
@@ -334,7 +341,6 @@ mod tests {
         assert_eq!(code("x.csv", "headr", CopyOption::Flag).hint.as_deref(), Some("Did you mean \"header\"?"));
         assert_eq!(code("x.csv", "delimiter", CopyOption::Value("||".into())).sqlstate(), "22023");
         assert_eq!(code("x.bin", "format", CopyOption::Value("avro".into())).sqlstate(), "0A000");
-        assert_eq!(code("x.parquet", "partition_by", CopyOption::List(vec!["n".into()])).sqlstate(), "0A000");
         assert_eq!(code("x.parquet", "compression", CopyOption::Value("rar".into())).sqlstate(), "22023");
         assert_eq!(code("x.csv", "force_quote", CopyOption::List(vec!["none".into()])).sqlstate(), "42703");
         assert_eq!(parse_options("x", &[], &schema).unwrap_err().sqlstate(), "22023");

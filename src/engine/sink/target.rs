@@ -70,7 +70,7 @@ impl Target {
                 let writer = BufWriter::with_capacity(1 << 20, ArcFile(Arc::clone(&file.file)));
                 Ok((Target(Place::Local(file)), Box::new(writer)))
             }
-            location @ Location::S3 { .. } => {
+            location @ Location::Object { .. } => {
                 let (store, path) = access.store(&location).await?;
                 let upload = access.in_time(&location, store.put_multipart(&path)).await?.map_err(|e| remote_error(&location, e))?;
                 let buffer = SharedBuffer::default();
@@ -102,6 +102,32 @@ impl Target {
                         .hint("An HTTP server takes an object in one piece. Write to S3 or to a local file instead."));
                 }
                 Ok(())
+            }
+        }
+    }
+
+    /// Sends on all that was written, so that nothing but the commit is left and no bytes are held.
+    pub async fn drain(&mut self) -> Result<()> {
+        match &mut self.0 {
+            Place::Upload(upload) => {
+                upload.advance(1).await?;
+                while !upload.parts.is_empty() {
+                    upload.wait().await?;
+                }
+                Ok(())
+            }
+            _ => self.advance().await,
+        }
+    }
+
+    /// Gives up. Dropping does the same, but an upload is then aborted behind the caller's back.
+    pub async fn abort(self) {
+        if let Place::Upload(mut upload) = self.0 {
+            upload.parts.shutdown().await;
+            if let Some(mut begun) = upload.upload.take()
+                && let Err(error) = begun.abort().await
+            {
+                tracing::warn!(location = upload.location.shown(), %error, "could not abort an upload");
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Reading files and objects: local paths, `http(s)://`, `s3://`.
+//! Reading files and objects: local paths, `http(s)://`, buckets.
 //!
 //! In: a [`FileRef`] or URI. Out: bytes, ranges, and what a HEAD tells. Invariants: the size is checked against the limit
 //! before anything is read; where the reference carries an etag, the bytes are of that version or the read fails with
 //! SQ006; requests to one host are bounded, retried with backoff, and given up when nothing arrives for a minute.
-//! Credentials come from the environment (`AWS_*`), as other tools take them, and appear in no message.
+//! How buckets are reached is `buckets`' business.
 //! Deliberately absent: caching, and who may read what.
 
 use std::collections::HashMap;
@@ -18,17 +18,17 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpClient, HttpConnector, ReqwestConnector};
 use object_store::http::HttpBuilder;
-use object_store::{Attribute, ClientConfigKey, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, RetryConfig};
+use object_store::{Attribute, ClientOptions, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore};
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::Files;
 use squilla_core::values::FileRef;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::location::Location;
+use super::buckets::{Connection, credentials_hint, retries};
+use super::location::{Cloud, Location};
 
 /// What reading may use.
 #[derive(Clone, Debug)]
@@ -56,7 +56,8 @@ const SETTING: &str = "squilla.max_file_bytes";
 #[derive(Debug)]
 pub struct FileAccess {
     options: AccessOptions,
-    stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    stores: Mutex<HashMap<(Cloud, String), Arc<dyn ObjectStore>>>,
+    connections: Mutex<HashMap<(Cloud, Option<String>), Connection>>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     local: Arc<Semaphore>,
     http: OnceLock<HttpClient>,
@@ -72,10 +73,6 @@ impl HttpConnector for SharedClient {
     }
 }
 
-fn retries(most: usize, seconds: u64) -> RetryConfig {
-    RetryConfig { max_retries: most, retry_timeout: Duration::from_secs(seconds), ..Default::default() }
-}
-
 impl FileAccess {
     /// With the default bounds.
     pub fn new() -> Arc<Self> {
@@ -85,12 +82,22 @@ impl FileAccess {
     /// With other bounds.
     pub fn with_options(options: AccessOptions) -> Arc<Self> {
         let local = Arc::new(Semaphore::new(options.local_reads.max(1)));
-        Arc::new(Self { options, stores: Mutex::default(), hosts: Mutex::default(), local, http: OnceLock::new() })
+        Arc::new(Self { options, stores: Mutex::default(), connections: Mutex::default(), hosts: Mutex::default(), local, http: OnceLock::new() })
     }
 
-    /// Puts a store behind a bucket, in place of the one made from the environment.
+    /// Puts a store behind a bucket of S3, in place of the one made from the environment.
     pub fn register_bucket(&self, bucket: &str, store: Arc<dyn ObjectStore>) {
-        self.stores.lock().insert(bucket.to_owned(), store);
+        self.stores.lock().insert((Cloud::S3, bucket.to_owned()), store);
+    }
+
+    /// Sets how buckets are reached, by cloud and bucket; a bucket of None is every bucket of its cloud that has no
+    /// connection of its own. Stores that are open stay with the statements that use them.
+    pub fn set_connections(&self, connections: HashMap<(Cloud, Option<String>), Connection>) {
+        let mut current = self.connections.lock();
+        if *current != connections {
+            *current = connections;
+            self.stores.lock().clear();
+        }
     }
 
     /// The store of a remote location and the path in it.
@@ -108,10 +115,10 @@ impl FileAccess {
                     .map_err(|e| remote_error(location, e))?;
                 Ok((Arc::new(store), object_store::path::Path::default()))
             }
-            Location::S3 { bucket, key } => {
+            Location::Object { cloud, bucket, key } => {
                 let path = object_store::path::Path::parse(key)
                     .map_err(|e| Error::invalid_argument(format!("\"{key}\" is not a usable object key")).detail(format!("{e}.")))?;
-                Ok((self.bucket(bucket).await?, path))
+                Ok((self.bucket(*cloud, bucket).await?, path))
             }
         }
     }
@@ -129,26 +136,17 @@ impl FileAccess {
     }
 
     /// The store of a bucket.
-    pub(crate) async fn bucket(&self, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-        if let Some(store) = self.stores.lock().get(bucket) {
+    pub(crate) async fn bucket(&self, cloud: Cloud, bucket: &str) -> Result<Arc<dyn ObjectStore>> {
+        let key = (cloud, bucket.to_owned());
+        if let Some(store) = self.stores.lock().get(&key) {
             return Ok(Arc::clone(store));
         }
-        let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retries(5, 60));
-        // One request may take long when the object is large; what is watched is that bytes keep coming.
-        let mut builder = builder
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), "1day")
-            .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), "10s");
-        if builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some_and(|e| e.starts_with("http://")) {
-            builder = builder.with_allow_http(true);
-        }
-        check_credentials(&builder, bucket).await?;
-        let store = builder.build().map_err(|e| {
-            Error::new(Kind::InsufficientPrivilege, format!("could not set up access to bucket \"{bucket}\""))
-                .detail(format!("{e}."))
-                .hint(CREDENTIALS)
-        })?;
-        let store: Arc<dyn ObjectStore> = Arc::new(store);
-        Ok(Arc::clone(self.stores.lock().entry(bucket.to_owned()).or_insert(store)))
+        let connection = {
+            let connections = self.connections.lock();
+            connections.get(&(cloud, Some(bucket.to_owned()))).or_else(|| connections.get(&(cloud, None))).cloned().unwrap_or_default()
+        };
+        let store = super::buckets::open(cloud, bucket, &connection).await?;
+        Ok(Arc::clone(self.stores.lock().entry(key).or_insert(store)))
     }
 
     /// Waits for a turn at the host of `location`.
@@ -222,7 +220,7 @@ impl FileAccess {
         let whole = file.size.and_then(|s| u64::try_from(s).ok()).filter(|_| range.is_none());
         match whole {
             Some(size) if size > bytes_max => Err(too_large(location, size, bytes_max)),
-            Some(size) if size >= 2 * PART_BYTES && matches!(location, Location::S3 { .. }) => {
+            Some(size) if size >= 2 * PART_BYTES && matches!(location, Location::Object { .. }) => {
                 let starts = (0..size).step_by(PART_BYTES as usize);
                 let parts = starts.map(|start| self.get(&store, &path, location, file, Some((start, PART_BYTES.min(size - start))), bytes_max));
                 let parts: Vec<Bytes> = futures::stream::iter(parts).buffered(PARTS_AT_A_TIME).try_collect().await?;
@@ -454,26 +452,6 @@ fn too_large(location: &Location, size: u64, bytes_max: u64) -> Error {
     Error::limit(format!("\"{}\" has {size} bytes, more than the {bytes_max} allowed", location.shown()), SETTING)
 }
 
-const CREDENTIALS: &str = "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and, for other providers, AWS_ENDPOINT in the environment of the server. For public buckets set AWS_SKIP_SIGNATURE=true.";
-
-/// Without any credentials the store would ask the metadata service of the cloud for minutes: ask whether there is one.
-async fn check_credentials(builder: &AmazonS3Builder, bucket: &str) -> Result<()> {
-    let has = |key| builder.get_config_value(&key).is_some_and(|v| !v.is_empty() && v != "false");
-    let known = has(AmazonS3ConfigKey::AccessKeyId)
-        || has(AmazonS3ConfigKey::SkipSignature)
-        || has(AmazonS3ConfigKey::WebIdentityTokenFile)
-        || has(AmazonS3ConfigKey::ContainerCredentialsRelativeUri)
-        || has(AmazonS3ConfigKey::ContainerCredentialsFullUri);
-    if known {
-        return Ok(());
-    }
-    let service = tokio::net::TcpStream::connect(("169.254.169.254", 80));
-    match tokio::time::timeout(Duration::from_secs(1), service).await {
-        Ok(Ok(_)) => Ok(()),
-        _ => Err(Error::new(Kind::InsufficientPrivilege, format!("there are no credentials for bucket \"{bucket}\"")).hint(CREDENTIALS)),
-    }
-}
-
 /// An object store's error in the words of `location`, without secrets.
 pub(crate) fn remote_error(location: &Location, error: object_store::Error) -> Error {
     use object_store::Error as E;
@@ -489,7 +467,8 @@ pub(crate) fn remote_error(location: &Location, error: object_store::Error) -> E
         _ if denied => match location {
             // One forbidden page among many is a fault of that row; a forbidden bucket is one of the statement.
             Location::Http(_) => Error::new(Kind::Io, format!("could not open \"{shown}\": access denied")),
-            _ => Error::new(Kind::InsufficientPrivilege, format!("permission denied for \"{shown}\"")).hint(CREDENTIALS),
+            _ => Error::new(Kind::InsufficientPrivilege, format!("permission denied for \"{shown}\""))
+                .hint(location.cloud().map_or("", credentials_hint)),
         },
         _ => Error::new(Kind::Io, format!("could not read \"{shown}\"")).detail(format!("{}.", redact(location, &text))),
     }

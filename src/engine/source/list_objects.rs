@@ -18,20 +18,21 @@ use tokio_util::task::AbortOnDropHandle;
 use super::files::{FileAccess, remote_error, remote_ref};
 use super::glob::{Pattern, is_pattern, split};
 use super::listing::{ChunkSize, Chunks, ListOptions};
-use super::location::Location;
+use super::location::{Cloud, Location};
 
 /// The objects of `bucket/key-pattern`.
-pub fn list(access: &Arc<FileAccess>, rest: &str, options: &ListOptions) -> Result<Chunks> {
+pub fn list(access: &Arc<FileAccess>, cloud: Cloud, rest: &str, options: &ListOptions) -> Result<Chunks> {
     let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() || is_pattern(bucket) {
-        return Err(Error::invalid_argument(format!("\"s3://{rest}\" names no bucket")).hint("Write s3://bucket/key; wildcards are for keys."));
+        return Err(Error::invalid_argument(format!("\"{}://{rest}\" names no bucket", cloud.scheme(bucket)))
+            .hint("Write s3://bucket/key; wildcards are for keys."));
     }
     let pattern = if is_pattern(key) { Some(Pattern::compile(split(key).1)?) } else { None };
     let (access, bucket, key, options) = (Arc::clone(access), bucket.to_owned(), key.to_owned(), options.clone());
     // Nothing is asked of the store until the stream is.
     let chunks = stream::once(async move {
         let (sender, receiver) = mpsc::channel(2);
-        let lister = Lister { access, bucket, options, sender, chunk: Vec::new(), size: ChunkSize::new() };
+        let lister = Lister { access, cloud, bucket, options, sender, chunk: Vec::new(), size: ChunkSize::new() };
         let task = AbortOnDropHandle::new(tokio::spawn(lister.run(key, pattern)));
         // The task ends with the stream that holds it.
         stream::unfold((receiver, task), |(mut receiver, task)| async move { receiver.recv().await.map(|item| (item, (receiver, task))) })
@@ -41,6 +42,7 @@ pub fn list(access: &Arc<FileAccess>, rest: &str, options: &ListOptions) -> Resu
 
 struct Lister {
     access: Arc<FileAccess>,
+    cloud: Cloud,
     bucket: String,
     options: ListOptions,
     sender: mpsc::Sender<Result<Vec<FileRef>>>,
@@ -49,6 +51,10 @@ struct Lister {
 }
 
 impl Lister {
+    fn at(&self, key: &str) -> Location {
+        Location::Object { cloud: self.cloud, bucket: self.bucket.clone(), key: key.to_owned() }
+    }
+
     async fn run(mut self, key: String, pattern: Option<Pattern>) {
         let result = match pattern {
             Some(pattern) => self.keys(split(&key).0, &pattern, literal_head(split(&key).1)).await.map(|_| ()),
@@ -66,7 +72,7 @@ impl Lister {
 
     /// A key without wildcards: the object, or else everything below it.
     async fn key(&mut self, key: &str) -> Result<()> {
-        let uri = format!("s3://{}/{key}", self.bucket);
+        let uri = self.at(key).to_uri();
         if !key.is_empty() && !key.ends_with('/') {
             match self.access.head(&uri).await {
                 Ok(file) => {
@@ -87,8 +93,8 @@ impl Lister {
 
     /// Lists below `base`; whether there was any key at all.
     async fn keys(&mut self, base: &str, pattern: &Pattern, head: &str) -> Result<bool> {
-        let location = Location::S3 { bucket: self.bucket.clone(), key: base.to_owned() };
-        let store = self.access.bucket(&self.bucket).await?;
+        let location = self.at(base);
+        let store = self.access.bucket(self.cloud, &self.bucket).await?;
         let bad = |e: object_store::path::Error| Error::invalid_argument(format!("\"{base}\" is not a usable key prefix")).detail(format!("{e}."));
         let prefix = if base.is_empty() { None } else { Some(Path::parse(base).map_err(bad)?) };
         let mut pages = match (head, &prefix) {
@@ -110,7 +116,7 @@ impl Lister {
             if skipped || name.is_empty() || !pattern.matches(relative) {
                 continue;
             }
-            let file = remote_ref(format!("s3://{}/{key}", self.bucket), &object);
+            let file = remote_ref(self.at(key).to_uri(), &object);
             self.chunk.push(file);
             if self.chunk.len() >= self.size.now() && !self.flush().await {
                 break;

@@ -16,7 +16,7 @@ use squilla_core::values::FileRef;
 
 use super::files::FileAccess;
 use super::glob::is_pattern;
-use super::location::{Location, percent_decode, scheme};
+use super::location::{Cloud, Location, percent_decode, scheme};
 use super::{list_local, list_objects};
 
 /// What to list, besides the pattern.
@@ -72,7 +72,7 @@ impl FileAccess {
                 let path = String::from_utf8(path).map_err(|_| Error::invalid_argument(format!("\"{pattern}\" is not UTF-8 after decoding")))?;
                 list_local::list(&path, true, options)?
             }
-            Some((s, rest)) if s == "s3" || s == "s3a" => list_objects::list(self, rest, options)?,
+            Some((s, rest)) if Cloud::of_scheme(&s).is_some() => list_objects::list(self, Cloud::of_scheme(&s).unwrap_or(Cloud::S3), rest, options)?,
             Some((s, rest)) if (s == "http" || s == "https") && (rest.contains('*') || rest.contains('{') || rest.contains("/[")) => {
                 return Err(Error::unsupported(format!("\"{pattern}\": locations of the scheme \"{s}\" cannot be listed"))
                     .hint("Name each object, in an array of text for several."));

@@ -1,6 +1,7 @@
 //! Paths and URLs as users write them.
 //!
-//! In: a plain path, `file://`, `http(s)://` or `s3://`. Out: a [`Location`]. Invariant: `Location::parse(&l.to_uri()) == l`.
+//! In: a plain path, `file://`, `http(s)://`, `s3://`, `gs://`, `az://` or `abfss://`. Out: a [`Location`]. Invariant:
+//! `Location::parse(&l.to_uri()) == l`.
 //! Plain paths are taken as they are and never percent-decoded; `file://` URIs are. Relative paths are under the working
 //! directory of the server. Deliberately absent: whether anything is there.
 
@@ -19,12 +20,47 @@ pub enum Location {
     /// With its query.
     Http(Url),
     /// Bucket and key; the key may be empty or end with a slash.
-    S3 {
-        /// Bucket.
+    Object {
+        /// Whose API it speaks.
+        cloud: Cloud,
+        /// Bucket; for Azure a container, or `container@account...` as `abfss://` has it.
         bucket: String,
         /// Key, not encoded.
         key: String,
     },
+}
+
+/// The APIs of object stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cloud {
+    /// Amazon S3 and what is compatible with it.
+    S3,
+    /// Google Cloud Storage.
+    Gcs,
+    /// Azure Blob Storage.
+    Azure,
+}
+
+impl Cloud {
+    /// Of a scheme in lower case.
+    pub fn of_scheme(scheme: &str) -> Option<Self> {
+        match scheme {
+            "s3" | "s3a" => Some(Cloud::S3),
+            "gs" | "gcs" => Some(Cloud::Gcs),
+            "az" | "azure" | "abfs" | "abfss" => Some(Cloud::Azure),
+            _ => None,
+        }
+    }
+
+    /// The scheme by which buckets of this name are shown.
+    pub fn scheme(self, bucket: &str) -> &'static str {
+        match self {
+            Cloud::S3 => "s3",
+            Cloud::Gcs => "gs",
+            Cloud::Azure if bucket.contains('@') => "abfss",
+            Cloud::Azure => "az",
+        }
+    }
 }
 
 impl Location {
@@ -52,19 +88,19 @@ impl Location {
                 let url = Url::parse(text).map_err(|e| Error::invalid_argument(format!("\"{text}\" is not a URL: {e}")))?;
                 Ok(Location::Http(url))
             }
-            "s3" | "s3a" => {
+            other => {
+                let Some(cloud) = Cloud::of_scheme(other) else {
+                    let error = Error::unsupported(format!("locations of the scheme \"{other}\" are not supported"));
+                    return Err(match did_you_mean(other, ["file", "http", "https", "s3", "gs", "abfss"]) {
+                        Some(near) => error.hint(format!("Did you mean {near}://?")),
+                        None => error.hint("Supported are plain paths, file://, http://, https://, s3://, gs://, az:// and abfss://."),
+                    });
+                };
                 let (bucket, key) = rest.split_once('/').unwrap_or((rest, ""));
                 if bucket.is_empty() {
-                    return Err(Error::invalid_argument(format!("\"{text}\" names no bucket")).hint("Write s3://bucket/key."));
+                    return Err(Error::invalid_argument(format!("\"{text}\" names no bucket")).hint(format!("Write {other}://bucket/key.")));
                 }
-                Ok(Location::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
-            }
-            other => {
-                let error = Error::unsupported(format!("locations of the scheme \"{other}\" are not supported"));
-                Err(match did_you_mean(other, ["file", "http", "https", "s3"]) {
-                    Some(near) => error.hint(format!("Did you mean {near}://?")),
-                    None => error.hint("Supported are plain paths, file://, http://, https:// and s3://."),
-                })
+                Ok(Location::Object { cloud, bucket: bucket.to_owned(), key: key.to_owned() })
             }
         }
     }
@@ -77,7 +113,7 @@ impl Location {
                 _ => file_uri(path),
             },
             Location::Http(url) => url.to_string(),
-            Location::S3 { bucket, key } => format!("s3://{bucket}/{key}"),
+            Location::Object { cloud, bucket, key } => format!("{}://{bucket}/{key}", cloud.scheme(bucket)),
         }
     }
 
@@ -86,7 +122,15 @@ impl Location {
         match self {
             Location::Local(_) => None,
             Location::Http(url) => Some(url.host_str().unwrap_or_default().to_owned()),
-            Location::S3 { bucket, .. } => Some(format!("s3://{bucket}")),
+            Location::Object { cloud, bucket, .. } => Some(format!("{}://{bucket}", cloud.scheme(bucket))),
+        }
+    }
+
+    /// Whose API the store of the location speaks.
+    pub fn cloud(&self) -> Option<Cloud> {
+        match self {
+            Location::Object { cloud, .. } => Some(*cloud),
+            _ => None,
         }
     }
 
@@ -172,7 +216,15 @@ mod tests {
 
     #[test]
     fn locations_lead_back() {
-        for text in ["/data/a b%20c.jpg", "s3://bucket/a/b c?.parquet", "https://host:8080/a%20b/c.pdf?sig=x%2F", "/a/[1].jpg"] {
+        for text in [
+            "/data/a b%20c.jpg",
+            "s3://bucket/a/b c?.parquet",
+            "gs://b/k",
+            "abfss://c@a.dfs.core.windows.net/k",
+            "az://c/k",
+            "https://host:8080/a%20b/c.pdf?sig=x%2F",
+            "/a/[1].jpg",
+        ] {
             let location = Location::parse(text).unwrap();
             assert_eq!(location.to_uri(), text);
             assert_eq!(Location::parse(&location.to_uri()).unwrap(), location);
@@ -189,7 +241,7 @@ mod tests {
     fn bad_locations() {
         assert_eq!(Location::parse("").unwrap_err().sqlstate(), "22023");
         assert_eq!(Location::parse("s3:///key").unwrap_err().sqlstate(), "22023");
-        assert_eq!(Location::parse("gs://b/k").unwrap_err().sqlstate(), "0A000");
+        assert_eq!(Location::parse("ftp://b/k").unwrap_err().sqlstate(), "0A000");
         assert_eq!(Location::parse("https://[").unwrap_err().sqlstate(), "22023");
         assert!(!Location::parse("https://h/x?secret=1").unwrap().shown().contains("secret"));
     }

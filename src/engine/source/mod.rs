@@ -1,9 +1,10 @@
 //! Where rows come from: files and objects, listings of them, and tables in them.
 //!
-//! `location` tells local, HTTP and S3 apart; `glob` matches patterns; `files` reads; `listing` lists; `object` hands the
+//! `location` tells local files, URLs and buckets apart; `buckets` opens those; `glob` matches patterns; `files` reads; `listing` lists; `object` hands the
 //! same files to DataFusion's readers; `read_files`, `tables`, `scan` and `text` are the table functions.
 //! Deliberately absent: names and argument rules of SQL functions on values (the binder), writing (`sink`).
 
+pub mod buckets;
 pub mod files;
 pub mod glob;
 pub mod list_local;

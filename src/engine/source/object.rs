@@ -58,7 +58,7 @@ pub fn object_path(location: &Location) -> Path {
                 format!("{}/{rest}", url.scheme())
             }
         }
-        Location::S3 { bucket, key } => format!("s3/{bucket}/{key}"),
+        Location::Object { cloud, bucket, key } => format!("{}/{bucket}/{key}", cloud.scheme(bucket)),
     };
     Path::from(text)
 }
@@ -69,7 +69,7 @@ pub fn location_of(path: &Path) -> Result<Location> {
     let (kind, rest) = text.split_once('/').unwrap_or((&text, ""));
     match kind {
         "local" => Location::parse(&format!("file:///{rest}")),
-        "s3" => Location::parse(&format!("s3://{rest}")),
+        "s3" | "gs" | "az" | "abfss" => Location::parse(&format!("{kind}://{rest}")),
         "http" | "https" => Location::parse(&format!("{kind}://{rest}")),
         "http!" | "https!" => {
             let rest = String::from_utf8(percent_decode(rest.as_bytes())).map_err(|_| Error::internal(format!("\"{path}\" is not UTF-8")))?;
@@ -226,6 +226,7 @@ mod tests {
             "/data/100%/x{1}[2]?.parquet",
             "/d/ü~#.csv",
             "s3://bucket/a%20b/c d.parquet",
+            "abfss://c@account.dfs.core.windows.net/d/e.csv",
             "https://host:8080/a%20b/c.parquet?sig=a%2Fb&x=1",
             "http://h/",
             "/",

@@ -226,19 +226,47 @@ pub fn pg_collation(_: &SystemView, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-/// Fills `pg_foreign_data_wrapper`: the reader of external tables.
+/// Fills `pg_foreign_data_wrapper`: the reader of external tables, and those of object stores.
 pub fn pg_foreign_data_wrapper(_: &SystemView, rows: &mut Rows) -> Result<()> {
     rows.push([("oid", oids::WRAPPER_OID.into()), ("fdwname", "squilla_files".into()), ("fdwowner", oids::SUPERUSER_OID.into())]);
+    for (name, oid) in crate::command::servers::WRAPPERS.into_iter().zip(oids::WRAPPER_OID + 10..) {
+        rows.push([("oid", oid.into()), ("fdwname", name.into()), ("fdwowner", oids::SUPERUSER_OID.into())]);
+    }
     Ok(())
 }
 
-/// Fills `pg_foreign_server`.
-pub fn pg_foreign_server(_: &SystemView, rows: &mut Rows) -> Result<()> {
+/// Fills `pg_foreign_server`: that of local files, and those made by CREATE SERVER.
+pub fn pg_foreign_server(view: &SystemView, rows: &mut Rows) -> Result<()> {
     rows.push([
         ("oid", oids::SERVER_OID.into()),
         ("srvname", "squilla_files".into()),
         ("srvowner", oids::SUPERUSER_OID.into()),
         ("srvfdw", oids::WRAPPER_OID.into()),
     ]);
+    for server in view.servers.iter() {
+        let wrapper = crate::command::servers::WRAPPERS.into_iter().zip(oids::WRAPPER_OID + 10..).find(|(w, _)| *w == server.wrapper);
+        rows.push([
+            ("oid", server.oid.into()),
+            ("srvname", server.name.as_str().into()),
+            ("srvowner", view.roles.iter().find(|r| r.name == server.owner).map_or(oids::SUPERUSER_OID, |r| r.oid).into()),
+            ("srvfdw", wrapper.map_or(0, |(_, oid)| oid).into()),
+            ("srvoptions", Some(server.options.clone()).filter(|o| !o.is_empty()).into()),
+        ]);
+    }
+    Ok(())
+}
+
+/// Fills `pg_user_mappings`. Options are secrets: nobody sees them.
+pub fn pg_user_mappings(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for server in view.servers.iter() {
+        let Some(mapping) = server.mapping else { continue };
+        rows.push([
+            ("umid", mapping.into()),
+            ("srvid", server.oid.into()),
+            ("srvname", server.name.as_str().into()),
+            ("umuser", 0_u32.into()),
+            ("usename", "public".into()),
+        ]);
+    }
     Ok(())
 }

@@ -61,6 +61,7 @@ const FILLS: &[(&str, &str, Fill)] = &[
     ("pg_catalog", "pg_collation", cluster::pg_collation),
     ("pg_catalog", "pg_foreign_data_wrapper", cluster::pg_foreign_data_wrapper),
     ("pg_catalog", "pg_foreign_server", cluster::pg_foreign_server),
+    ("pg_catalog", "pg_user_mappings", cluster::pg_user_mappings),
     ("pg_catalog", "pg_stat_activity", statistics::pg_stat_activity),
     ("pg_catalog", "pg_stat_database", statistics::pg_stat_database),
     ("pg_catalog", "pg_stat_user_tables", statistics::pg_stat_user_tables),

@@ -82,6 +82,23 @@ pub struct SchemaInfo {
     pub comment: Option<String>,
 }
 
+/// One server of CREATE SERVER.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerInfo {
+    /// OID.
+    pub oid: u32,
+    /// Name.
+    pub name: String,
+    /// Role that owns it.
+    pub owner: String,
+    /// Name of the wrapper.
+    pub wrapper: String,
+    /// `name=value`.
+    pub options: Vec<String>,
+    /// OID of the user mapping for PUBLIC.
+    pub mapping: Option<u32>,
+}
+
 /// One role.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleInfo {
@@ -261,6 +278,8 @@ pub struct SystemView {
     pub tables: Arc<Vec<TableInfo>>,
     /// Roles.
     pub roles: Arc<Vec<RoleInfo>>,
+    /// Servers of object stores.
+    pub servers: Arc<Vec<ServerInfo>>,
     /// Every function there is.
     pub procs: Arc<Vec<Proc>>,
     /// Models.
