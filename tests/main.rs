@@ -14,6 +14,7 @@
 mod acceptance;
 mod client;
 mod command_line;
+mod faults;
 mod known_gaps;
 mod object_store;
 mod protocol;

@@ -144,6 +144,14 @@ kinds! {
     NotNullViolation = "23502",
     /// Duplicate key.
     UniqueViolation = "23505",
+    /// A value that is not of the shape its column has.
+    DataException = "22000",
+    /// A value for a column that makes its own.
+    GeneratedAlways = "428C9",
+    /// A sequence is at its end.
+    SequenceLimit = "2200H",
+    /// A foreign key that names no key.
+    InvalidForeignKey = "42830",
     /// CHECK failed.
     CheckViolation = "23514",
     /// A scalar subquery returned several rows.

@@ -232,6 +232,10 @@ settings! {
         "squilla.model_memory_max" int(0, i64::MAX, Unit::Bytes), "8589934592", Postmaster, "Bytes of loaded models before the least used is dropped.";
         "squilla.device" Text, "auto", Postmaster, "Device of models that name none: auto, cpu, cuda:N.";
     }
+    "Tables" {
+        "squilla.version_retention" int(0, i64::MAX, Unit::S), "604800", Superuser, "How long VACUUM keeps old versions of tables.";
+        "squilla.fault_point" Text, "", Postmaster, "The step of a commit at which the server dies; for tests. Empty is none.";
+    }
     "Execution" {
         "squilla.image_output" Enum(&["placeholder", "png", "jpeg", "jsonb"]), "placeholder", User, "What a client sees of an image value.";
         "squilla.batch_rows" int(1, 1_000_000, Unit::None), "8192", User, "Rows of one batch of ordinary columns.";

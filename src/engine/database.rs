@@ -23,7 +23,6 @@ pub use squilla_infer::stats::ModelStats;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
-use crate::catalog::store::TableStore;
 use crate::error::from_datafusion;
 use crate::exec::env::PoolMemory;
 use crate::exec::row_errors::RowErrorLog;
@@ -31,6 +30,7 @@ use crate::run::{LocalRunner, Runner};
 use crate::session::{Session, SessionOptions, SessionShared, state};
 use crate::source::files::FileAccess;
 use crate::system::procs::Proc;
+use crate::table::Tables;
 use crate::udf::Functions;
 
 /// Functions by family, as the root hands them in.
@@ -68,7 +68,7 @@ pub struct Database {
     /// Schemas, relations, roles, models.
     pub catalog: Arc<Catalog>,
     /// Contents of managed tables.
-    pub store: Arc<dyn TableStore>,
+    pub store: Arc<Tables>,
     /// Our functions.
     pub functions: Arc<Functions>,
     /// The model service.
@@ -108,9 +108,10 @@ impl Database {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             n => n as usize,
         };
+        squilla_store::fault::arm(settings.get("squilla.fault_point"));
         let catalog = match &config.data_dir {
             Some(directory) => Catalog::open(directory)?,
-            None => Catalog::in_memory(),
+            None => Catalog::in_memory()?,
         };
         for model in &catalog.snapshot().models {
             let model: RegisteredModel = serde_json::from_value(model.clone())
@@ -129,7 +130,7 @@ impl Database {
             default_models: Arc::new(|_| None),
         });
         let functions = Arc::new(Functions::new(config.families, &env)?);
-        let store = crate::catalog::parquet::ParquetStore::open(&catalog, &runtime_env)?;
+        let store = Tables::new(&catalog, &files);
         crate::source::object::register(&runtime_env, &files)?;
         let runtime = threads_named("statement", threads.max(2))?;
         // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.

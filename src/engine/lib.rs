@@ -22,4 +22,5 @@ pub mod sink;
 pub mod source;
 pub mod statement;
 pub mod system;
+pub mod table;
 pub mod udf;

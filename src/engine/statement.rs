@@ -5,6 +5,9 @@
 //! tables) are parsed from the same tokens. Invariant: nothing later parses or prints SQL to understand a statement.
 //! Deliberately absent: name resolution (`bind`).
 
+pub mod alter;
+pub mod order;
+
 use std::sync::Arc;
 
 use sqlparser::ast::{self, Ident, ObjectName, Query};
@@ -48,6 +51,10 @@ pub enum StatementKind {
     CreateExternalTable(Box<CreateExternalTable>),
     /// EXPLAIN
     Explain(Box<Explain>),
+    /// ALTER VIEW and kin
+    Alter(Box<alter::AlterRelation>),
+    /// REFRESH MATERIALIZED VIEW
+    Refresh(Box<alter::Refresh>),
 }
 
 /// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
@@ -155,7 +162,8 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| located(ParserError::from(e), sql, None))?;
     check_chains(&tokens, depth_max)?;
-    let mut parser = Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(join_operators(tokens));
+    let mut parser =
+        Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(alter::do_nothing(order::normal(join_operators(tokens))));
     let mut statements = Vec::new();
     loop {
         while parser.consume_token(&Token::SemiColon) {}
@@ -302,6 +310,12 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     if words(parser, &["EXPLAIN"]) {
         return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
     }
+    if words(parser, &["REFRESH"]) {
+        return alter::refresh(parser).map(|r| StatementKind::Refresh(Box::new(r)));
+    }
+    if let Some(found) = alter::alter(parser) {
+        return Ok(StatementKind::Alter(Box::new(found)));
+    }
     parser.parse_statement().map(|s| StatementKind::Sql(Box::new(s)))
 }
 
@@ -324,6 +338,11 @@ pub(crate) fn expect(parser: &mut Parser, word: &str) -> Parsed<()> {
 /// A name as PostgreSQL folds it: lower case unless quoted.
 pub fn ident_text(ident: &Ident) -> String {
     if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
+}
+
+/// A name in double quotes.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// The parts of a name, folded.

@@ -1,45 +1,89 @@
-//! What the catalog holds: plain values, as they stand in the file.
+//! What the catalog holds: plain values, cheap to copy, so that every transaction has a copy of its own.
 //!
-//! In and out: serde. Invariants: an OID is given out once and stays with its object; names are as PostgreSQL folds them
-//! and unique within their schema over tables, views and external tables alike.
-//! Deliberately absent: changes to relations (`relations`), anything computed.
+//! In and out: [`CatalogData`]; its objects as JSON in the catalog on disk. Invariants: an OID is given out once and stays
+//! with its object; names are as PostgreSQL folds them and unique within their schema over tables, views, sequences and
+//! external tables alike; a column's id and physical name never change.
+//! Deliberately absent: changes to relations (`relations`), files (`files`), anything computed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-/// The format that this version writes.
-pub const FORMAT: u32 = 1;
+use super::files::Files;
+
 /// The first OID of a user's object; below are PostgreSQL's and those of our own types and functions.
 pub const FIRST_OID: u32 = 16_500;
 /// The role and database that always exist.
 pub const SUPERUSER: &str = "squilla";
 /// The schema that exists from the start.
 pub const PUBLIC: &str = "public";
+/// Schemas of temporary tables begin so.
+pub const TEMPORARY: &str = "pg_temp_";
+
+/// Numbers that are given out once, whoever asks, and never taken back.
+#[derive(Debug)]
+pub struct Counters {
+    /// The next OID.
+    pub oid: AtomicU64,
+    /// The next file.
+    pub file: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { oid: AtomicU64::new(u64::from(FIRST_OID)), file: AtomicU64::new(1) }
+    }
+}
 
 /// Everything that exists.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct CatalogData {
-    /// See [`FORMAT`].
-    pub format: u32,
-    /// The next OID to give out.
-    pub next_oid: u32,
-    /// Schemas by name. The system schemas are not here.
-    pub schemas: BTreeMap<String, SchemaEntry>,
+    /// Differs between any two states of the catalog, whoever made them.
+    pub stamp: u64,
+    /// The newest snapshot on disk that this state knows.
+    pub snapshot: u64,
+    /// Numbers to give out.
+    pub counters: Arc<Counters>,
+    /// Schemas by name. The system schemas are not here; those of temporary tables are here for their session only.
+    pub schemas: BTreeMap<String, Arc<SchemaEntry>>,
     /// Registered models, as the model registry serializes them.
-    #[serde(default)]
     pub models: Vec<serde_json::Value>,
     /// Servers of SQL/MED by name: where object stores are.
-    #[serde(default)]
     pub servers: BTreeMap<String, ServerEntry>,
     /// Roles by name.
     pub roles: BTreeMap<String, RoleEntry>,
     /// Comments on objects that have no entry of their own (`model m`, `function f`, `database squilla`).
-    #[serde(default)]
     pub comments: BTreeMap<String, String>,
+}
+
+impl CatalogData {
+    /// A catalog with nothing in it.
+    pub fn empty() -> Self {
+        CatalogData {
+            stamp: next_stamp(),
+            snapshot: 0,
+            counters: Arc::default(),
+            schemas: BTreeMap::new(),
+            models: Vec::new(),
+            servers: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            comments: BTreeMap::new(),
+        }
+    }
+
+    /// Says that this state is another one than it was.
+    pub fn touch(&mut self) {
+        self.stamp = next_stamp();
+    }
+}
+
+fn next_stamp() -> u64 {
+    static STAMPS: AtomicU64 = AtomicU64::new(1);
+    STAMPS.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Default for CatalogData {
@@ -47,13 +91,9 @@ impl Default for CatalogData {
         let public = SchemaEntry { oid: 2200, owner: SUPERUSER.into(), comment: Some("standard public schema".into()), relations: BTreeMap::new() };
         let superuser = RoleEntry { oid: 10, superuser: true, login: true, scram_verifier: None };
         CatalogData {
-            format: FORMAT,
-            next_oid: FIRST_OID,
-            schemas: BTreeMap::from([(PUBLIC.to_owned(), public)]),
-            models: Vec::new(),
-            servers: BTreeMap::new(),
+            schemas: BTreeMap::from([(PUBLIC.to_owned(), Arc::new(public))]),
             roles: BTreeMap::from([(SUPERUSER.to_owned(), superuser)]),
-            comments: BTreeMap::new(),
+            ..CatalogData::empty()
         }
     }
 }
@@ -68,9 +108,9 @@ pub struct SchemaEntry {
     /// COMMENT ON SCHEMA
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
-    /// Tables, views and external tables by name.
-    #[serde(default)]
-    pub relations: BTreeMap<String, Relation>,
+    /// Tables, views, sequences and external tables by name.
+    #[serde(skip)]
+    pub relations: BTreeMap<String, Arc<Relation>>,
 }
 
 /// CREATE SERVER, with the options of its user mapping.
@@ -112,7 +152,7 @@ pub struct RoleEntry {
     pub scram_verifier: Option<String>,
 }
 
-/// A table, view or external table.
+/// A table, view, sequence or external table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Relation {
     /// pg_class.oid
@@ -124,12 +164,15 @@ pub struct Relation {
     pub comment: Option<String>,
     /// In order.
     pub columns: Vec<ColumnEntry>,
+    /// PRIMARY KEY, UNIQUE, CHECK, FOREIGN KEY
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<Constraint>,
     /// What it is.
     pub kind: RelationKind,
 }
 
 /// A column.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColumnEntry {
     /// Name.
     pub name: String,
@@ -144,18 +187,94 @@ pub struct ColumnEntry {
     /// COMMENT ON COLUMN
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
+    /// The n of vector(n).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u32>,
+    /// GENERATED ... AS IDENTITY
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
+    /// Of a managed table: its number, from 1, never given again.
+    #[serde(default)]
+    pub id: u32,
+    /// Of a managed table: its name in files.
+    #[serde(default)]
+    pub physical: String,
+}
+
+/// GENERATED ... AS IDENTITY
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Identity {
+    /// ALWAYS: a given value is refused.
+    Always,
+    /// BY DEFAULT
+    ByDefault,
 }
 
 impl ColumnEntry {
     /// A nullable column without a default.
     pub fn new(name: impl Into<String>, ty: &SqlType) -> Self {
-        Self { name: name.into(), ty: spelling(ty), not_null: false, default: None, comment: None }
+        Self { name: name.into(), ty: spelling(ty), ..Self::default() }
     }
 
     /// The type. A spelling that this version does not know is XX001.
     pub fn sql_type(&self) -> Result<SqlType> {
         parse_spelling(&self.ty)
             .ok_or_else(|| Error::new(Kind::DataCorrupted, format!("the catalog has an unknown type \"{}\" for column \"{}\"", self.ty, self.name)))
+    }
+
+    /// Its name in files.
+    pub fn physical(&self) -> &str {
+        if self.physical.is_empty() { &self.name } else { &self.physical }
+    }
+}
+
+/// A constraint of a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Constraint {
+    /// pg_constraint.oid
+    pub oid: u32,
+    /// Name, unique in the table.
+    pub name: String,
+    /// Columns, by name.
+    pub columns: Vec<String>,
+    /// What it demands.
+    pub kind: ConstraintKind,
+}
+
+/// The sorts of constraints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConstraintKind {
+    /// PRIMARY KEY
+    PrimaryKey,
+    /// UNIQUE
+    Unique {
+        /// NULLS NOT DISTINCT
+        nulls_not_distinct: bool,
+    },
+    /// CHECK
+    Check {
+        /// SQL.
+        expression: String,
+    },
+    /// FOREIGN KEY: recorded, not enforced.
+    ForeignKey {
+        /// The other table.
+        table: u32,
+        /// Its columns.
+        referred: Vec<String>,
+        /// ON DELETE, as SQL words; empty is NO ACTION.
+        on_delete: String,
+        /// ON UPDATE
+        on_update: String,
+    },
+}
+
+impl Constraint {
+    /// Whether rows must differ in its columns.
+    pub fn is_unique(&self) -> bool {
+        matches!(self.kind, ConstraintKind::PrimaryKey | ConstraintKind::Unique { .. })
     }
 }
 
@@ -166,13 +285,24 @@ pub enum RelationKind {
     /// A managed table.
     Table {
         /// Its contents.
-        files: Vec<DataFile>,
+        #[serde(skip)]
+        files: Files,
+        /// The directory of its files.
+        directory: String,
+        /// The id of the next column.
+        next_column: u32,
+        /// Physical names of columns that are gone or renamed: not to be used again.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        used_names: Vec<String>,
+        /// The query of a materialized view.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        materialized: Option<Materialized>,
     },
     /// CREATE VIEW
     View {
         /// The query, as written.
         sql: String,
-        /// OIDs of the relations that the query names, where the creator recorded them: dropping one needs CASCADE.
+        /// OIDs of the relations that the query names: dropping one needs CASCADE.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         depends_on: Vec<u32>,
     },
@@ -189,37 +319,124 @@ pub enum RelationKind {
         #[serde(default)]
         partitioned_by: Vec<String>,
     },
+    /// CREATE SEQUENCE, serial, identity
+    Sequence(SequenceEntry),
+}
+
+/// What a materialized view is made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Materialized {
+    /// The query, as written.
+    pub sql: String,
+    /// OIDs of the relations that the query names.
+    #[serde(default)]
+    pub depends_on: Vec<u32>,
+}
+
+/// A sequence. Its position is no part of any snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SequenceEntry {
+    /// First value.
+    pub start: i64,
+    /// INCREMENT BY
+    pub increment: i64,
+    /// MINVALUE
+    pub min: i64,
+    /// MAXVALUE
+    pub max: i64,
+    /// CYCLE
+    pub cycle: bool,
+    /// The column that it goes with: OID of the table, id of the column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_by: Option<(u32, u32)>,
 }
 
 impl RelationKind {
+    /// A managed table without rows.
+    pub fn table() -> Self {
+        RelationKind::Table {
+            files: Files::default(),
+            directory: uuid::Uuid::now_v7().to_string(),
+            next_column: 1,
+            used_names: Vec::new(),
+            materialized: None,
+        }
+    }
+
     /// The word of the statements about it: table, view, external table.
     pub fn word(&self) -> &'static str {
         match self {
+            RelationKind::Table { materialized: Some(_), .. } => "materialized view",
             RelationKind::Table { .. } => "table",
             RelationKind::View { .. } => "view",
             RelationKind::External { .. } => "external table",
+            RelationKind::Sequence(_) => "sequence",
         }
     }
 
     /// pg_class.relkind
     pub fn relkind(&self) -> char {
         match self {
+            RelationKind::Table { materialized: Some(_), .. } => 'm',
             RelationKind::Table { .. } => 'r',
             RelationKind::View { .. } => 'v',
             RelationKind::External { .. } => 'f',
+            RelationKind::Sequence(_) => 'S',
         }
     }
 }
 
-/// One file of a managed table.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DataFile {
-    /// Name below the directory of the table.
-    pub path: String,
-    /// Rows.
-    pub rows: u64,
-    /// Bytes.
-    pub bytes: u64,
+impl Relation {
+    /// The contents of a managed table; None for others.
+    pub fn files(&self) -> Option<&Files> {
+        match &self.kind {
+            RelationKind::Table { files, .. } => Some(files),
+            _ => None,
+        }
+    }
+
+    /// The contents of a managed table, for changing them.
+    pub fn files_mut(&mut self) -> Option<&mut Files> {
+        match &mut self.kind {
+            RelationKind::Table { files, .. } => Some(files),
+            _ => None,
+        }
+    }
+
+    /// OIDs of the relations that it is made from.
+    pub fn depends_on(&self) -> &[u32] {
+        match &self.kind {
+            RelationKind::View { depends_on, .. } | RelationKind::Table { materialized: Some(Materialized { depends_on, .. }), .. } => depends_on,
+            _ => &[],
+        }
+    }
+
+    /// The relation without its contents: what is compared when definitions are.
+    pub fn definition(&self) -> Relation {
+        let mut bare = self.clone();
+        if let Some(files) = bare.files_mut() {
+            *files = Files::default();
+        }
+        bare
+    }
+
+    /// Position of a column by name.
+    pub fn position(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|c| c.name == column)
+    }
+
+    /// Gives new columns of a managed table their ids and physical names.
+    pub fn number_columns(&mut self) {
+        let RelationKind::Table { next_column, used_names, .. } = &mut self.kind else { return };
+        let mut taken: Vec<String> = self.columns.iter().filter(|c| c.id != 0).map(|c| c.physical.clone()).collect();
+        for column in self.columns.iter_mut().filter(|c| c.id == 0) {
+            column.id = *next_column;
+            *next_column += 1;
+            let free = !taken.contains(&column.name) && !used_names.contains(&column.name);
+            column.physical = if free { column.name.clone() } else { format!("{}__{}", column.name, column.id) };
+            taken.push(column.physical.clone());
+        }
+    }
 }
 
 /// The SQL spelling of a type with its modifier; read back by [`parse_spelling`]. Records are spelt with their fields.
@@ -330,12 +547,5 @@ mod tests {
         assert_eq!(list[2].0, "tags");
         assert_eq!(column_list("id"), None);
         assert_eq!(column_list("id int,"), None);
-    }
-
-    #[test]
-    fn json_round_trip() {
-        let data = CatalogData::default();
-        let text = serde_json::to_string(&data).unwrap();
-        assert_eq!(serde_json::from_str::<CatalogData>(&text).unwrap(), data);
     }
 }

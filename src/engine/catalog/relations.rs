@@ -4,6 +4,9 @@
 //! a state that is thrown away, so methods need not undo. Deliberately absent: privileges (the session checks them),
 //! files of dropped tables (the store removes them once nobody reads them).
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use squilla_core::error::{Error, Kind, Result, did_you_mean};
 
 use super::data::{CatalogData, ColumnEntry, Relation, RelationKind, SchemaEntry};
@@ -17,23 +20,32 @@ pub enum DropKind {
     View,
     /// DROP EXTERNAL TABLE, DROP FOREIGN TABLE
     External,
+    /// DROP SEQUENCE
+    Sequence,
+    /// DROP MATERIALIZED VIEW
+    Materialized,
 }
 
 impl DropKind {
-    fn word(self) -> &'static str {
+    /// The word of the statement.
+    pub fn word(self) -> &'static str {
         match self {
             DropKind::Table => "table",
             DropKind::View => "view",
             DropKind::External => "external table",
+            DropKind::Sequence => "sequence",
+            DropKind::Materialized => "materialized view",
         }
     }
 
     fn fits(self, kind: &RelationKind) -> bool {
         match self {
             // DROP TABLE drops external tables too: that is how they are dropped in the dialects people come from.
-            DropKind::Table => matches!(kind, RelationKind::Table { .. } | RelationKind::External { .. }),
+            DropKind::Table => matches!(kind, RelationKind::Table { materialized: None, .. } | RelationKind::External { .. }),
             DropKind::View => matches!(kind, RelationKind::View { .. }),
             DropKind::External => matches!(kind, RelationKind::External { .. }),
+            DropKind::Sequence => matches!(kind, RelationKind::Sequence(_)),
+            DropKind::Materialized => matches!(kind, RelationKind::Table { materialized: Some(_), .. }),
         }
     }
 }
@@ -61,24 +73,24 @@ pub fn no_relation(name: &str) -> Error {
 
 impl CatalogData {
     /// Gives out an OID.
-    pub fn allocate_oid(&mut self) -> Result<u32> {
-        let oid = self.next_oid;
-        self.next_oid = oid.checked_add(1).ok_or_else(|| Error::new(Kind::ConfigurationLimit, "all object identifiers are used"))?;
-        Ok(oid)
+    pub fn allocate_oid(&self) -> Result<u32> {
+        let oid = self.counters.oid.fetch_add(1, Ordering::Relaxed);
+        u32::try_from(oid).map_err(|_| Error::new(Kind::ConfigurationLimit, "all object identifiers are used"))
     }
 
     /// The schema, or 3F000.
     pub fn schema(&self, name: &str) -> Result<&SchemaEntry> {
-        self.schemas.get(name).ok_or_else(|| no_schema(name))
+        self.schemas.get(name).map(Arc::as_ref).ok_or_else(|| no_schema(name))
     }
 
-    fn schema_mut(&mut self, name: &str) -> Result<&mut SchemaEntry> {
-        self.schemas.get_mut(name).ok_or_else(|| no_schema(name))
+    /// The schema for changing it, or 3F000.
+    pub fn schema_mut(&mut self, name: &str) -> Result<&mut SchemaEntry> {
+        self.schemas.get_mut(name).map(Arc::make_mut).ok_or_else(|| no_schema(name))
     }
 
     /// The relation, or 3F000, or 42P01.
     pub fn relation(&self, schema: &str, name: &str) -> Result<&Relation> {
-        self.schema(schema)?.relations.get(name).ok_or_else(|| {
+        self.schema(schema)?.relations.get(name).map(Arc::as_ref).ok_or_else(|| {
             let error = no_relation(&format!("{schema}.{name}"));
             match self.schemas.get(schema).and_then(|s| did_you_mean(name, s.relations.keys().map(String::as_str))) {
                 Some(near) => error.hint(format!("Perhaps you meant \"{near}\".")),
@@ -89,22 +101,22 @@ impl CatalogData {
 
     /// The relation for changing it.
     pub fn relation_mut(&mut self, schema: &str, name: &str) -> Result<&mut Relation> {
-        self.schema_mut(schema)?.relations.get_mut(name).ok_or_else(|| no_relation(&format!("{schema}.{name}")))
+        self.schema_mut(schema)?.relations.get_mut(name).map(Arc::make_mut).ok_or_else(|| no_relation(&format!("{schema}.{name}")))
     }
 
     /// The first relation of this name on the search path: (schema, relation).
     pub fn resolve<'a>(&'a self, search_path: &[String], name: &str) -> Option<(&'a str, &'a Relation)> {
         search_path.iter().find_map(|schema| {
             let (schema, entry) = self.schemas.get_key_value(schema)?;
-            Some((schema.as_str(), entry.relations.get(name)?))
+            Some((schema.as_str(), entry.relations.get(name)?.as_ref()))
         })
     }
 
     /// The relation of this OID: (schema, name, relation).
     pub fn relation_by_oid(&self, oid: u32) -> Option<(&str, &str, &Relation)> {
-        self.schemas
-            .iter()
-            .find_map(|(schema, entry)| entry.relations.iter().find(|(_, r)| r.oid == oid).map(|(name, r)| (schema.as_str(), name.as_str(), r)))
+        self.schemas.iter().find_map(|(schema, entry)| {
+            entry.relations.iter().find(|(_, r)| r.oid == oid).map(|(name, r)| (schema.as_str(), name.as_str(), r.as_ref()))
+        })
     }
 
     /// CREATE SCHEMA: its OID, or 42P06.
@@ -117,7 +129,8 @@ impl CatalogData {
             return Err(Error::new(Kind::DuplicateSchema, format!("schema \"{name}\" already exists")));
         }
         let oid = self.allocate_oid()?;
-        self.schemas.insert(name.to_owned(), SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default() });
+        let entry = SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default() };
+        self.schemas.insert(name.to_owned(), Arc::new(entry));
         Ok(oid)
     }
 
@@ -153,7 +166,7 @@ impl CatalogData {
             return Err(Error::new(Kind::DuplicateTable, format!("relation \"{name}\" already exists")));
         }
         let oid = self.allocate_oid()?;
-        self.put_relation(schema, name, Relation { oid, owner: owner.to_owned(), comment: None, columns, kind })?;
+        self.put_relation(schema, name, Relation { oid, owner: owner.to_owned(), comment: None, columns, constraints: Vec::new(), kind })?;
         Ok(oid)
     }
 
@@ -162,7 +175,7 @@ impl CatalogData {
         match self.schema(schema)?.relations.get(name) {
             None => self.create_relation(schema, name, owner, columns, kind),
             Some(old) if matches!(old.kind, RelationKind::View { .. }) => {
-                let relation = Relation { columns, kind, ..old.clone() };
+                let relation = Relation { columns, kind, ..Relation::clone(old) };
                 let oid = relation.oid;
                 self.put_relation(schema, name, relation)?;
                 Ok(oid)
@@ -172,14 +185,15 @@ impl CatalogData {
     }
 
     /// Puts a relation under a name with an OID that was given out before.
-    pub fn put_relation(&mut self, schema: &str, name: &str, relation: Relation) -> Result<()> {
+    pub fn put_relation(&mut self, schema: &str, name: &str, mut relation: Relation) -> Result<()> {
+        relation.number_columns();
         for (i, column) in relation.columns.iter().enumerate() {
             if relation.columns.iter().take(i).any(|c| c.name == column.name) {
                 return Err(Error::new(Kind::DuplicateColumn, format!("column \"{}\" specified more than once", column.name)));
             }
             column.sql_type().map_err(|_| Error::new(Kind::UndefinedObject, format!("type \"{}\" does not exist", column.ty)))?;
         }
-        self.schema_mut(schema)?.relations.insert(name.to_owned(), relation);
+        self.schema_mut(schema)?.relations.insert(name.to_owned(), Arc::new(relation));
         Ok(())
     }
 
@@ -213,12 +227,17 @@ impl CatalogData {
         Ok(dropped)
     }
 
-    fn dependents(&self, oid: u32) -> Vec<(String, String)> {
-        let views = self.schemas.iter().flat_map(|(schema, entry)| entry.relations.iter().map(move |(name, r)| (schema, name, r)));
-        views
-            .filter(|(_, _, r)| matches!(&r.kind, RelationKind::View { depends_on, .. } if depends_on.contains(&oid)))
+    /// Sequences of the columns of a table.
+    pub fn owned_sequences(&self, oid: u32) -> Vec<(String, String)> {
+        let all = self.schemas.iter().flat_map(|(schema, entry)| entry.relations.iter().map(move |(name, r)| (schema, name, r)));
+        all.filter(|(_, _, r)| matches!(&r.kind, RelationKind::Sequence(s) if s.owned_by.is_some_and(|(table, _)| table == oid)))
             .map(|(schema, name, _)| (schema.clone(), name.clone()))
             .collect()
+    }
+
+    fn dependents(&self, oid: u32) -> Vec<(String, String)> {
+        let views = self.schemas.iter().flat_map(|(schema, entry)| entry.relations.iter().map(move |(name, r)| (schema, name, r)));
+        views.filter(|(_, _, r)| r.depends_on().contains(&oid)).map(|(schema, name, _)| (schema.clone(), name.clone())).collect()
     }
 
     /// Removes the relation and the views on it.
@@ -231,8 +250,15 @@ impl CatalogData {
                     doomed.push(view.oid);
                 }
             }
-            if let Some(relation) = self.schemas.get_mut(&schema).and_then(|s| s.relations.remove(&name)) {
-                dropped.push(Dropped { schema, name, relation });
+            for (schema, name) in self.owned_sequences(oid) {
+                if let Some(sequence) = self.schemas.get(&schema).and_then(|s| s.relations.get(&name)) {
+                    doomed.push(sequence.oid);
+                }
+            }
+            if let Ok(entry) = self.schema_mut(&schema)
+                && let Some(relation) = entry.relations.remove(&name)
+            {
+                dropped.push(Dropped { schema, name, relation: Arc::unwrap_or_clone(relation) });
             }
         }
     }
@@ -262,20 +288,6 @@ impl CatalogData {
         Ok(())
     }
 
-    /// ALTER TABLE RENAME COLUMN: 42703, 42701. Not for managed tables with rows: their files carry the old name.
-    pub fn rename_column(&mut self, schema: &str, name: &str, column: &str, to: &str) -> Result<()> {
-        let relation = self.relation_mut(schema, name)?;
-        if matches!(&relation.kind, RelationKind::Table { files } if !files.is_empty()) {
-            return Err(Error::unsupported("renaming a column of a table that has rows is not supported")
-                .hint("Use CREATE TABLE ... AS SELECT with the new name."));
-        }
-        if relation.columns.iter().any(|c| c.name == to) {
-            return Err(Error::new(Kind::DuplicateColumn, format!("column \"{to}\" of relation \"{name}\" already exists")));
-        }
-        find_column(relation, name, column)?.name = to.to_owned();
-        Ok(())
-    }
-
     /// COMMENT ON SCHEMA; None removes it.
     pub fn comment_on_schema(&mut self, name: &str, comment: Option<String>) -> Result<()> {
         self.schema_mut(name)?.comment = comment;
@@ -295,7 +307,8 @@ impl CatalogData {
     }
 }
 
-fn find_column<'a>(relation: &'a mut Relation, name: &str, column: &str) -> Result<&'a mut ColumnEntry> {
+/// The column of this name, or 42703.
+pub fn find_column<'a>(relation: &'a mut Relation, name: &str, column: &str) -> Result<&'a mut ColumnEntry> {
     relation
         .columns
         .iter_mut()
@@ -321,7 +334,7 @@ mod tests {
     use super::*;
 
     fn table() -> RelationKind {
-        RelationKind::Table { files: vec![] }
+        RelationKind::table()
     }
 
     fn data() -> CatalogData {

@@ -1,23 +1,24 @@
-//! Statements that move rows: INSERT, COPY, and what CREATE TABLE AS shares with them.
+//! COPY, and what all statements that move rows share.
 //!
 //! Invariant: rows are staged by the store or the sink; nothing is visible until the statement has ended well. The work
 //! runs on the statement threads and stops when the statement is cancelled.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
-use sqlparser::ast::{self, Insert, ObjectName, SetExpr, TableObject};
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use sqlparser::ast::{self, ObjectName, SetExpr};
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::types::SqlType;
 
-use crate::catalog::data::{ColumnEntry, Relation, RelationKind};
+use crate::catalog::data::{ColumnEntry, Relation};
 use crate::command::done;
+use crate::command::insert::{arranged, insert_columns};
+use crate::command::write::{Target, append};
 use crate::error::from_datafusion;
-use crate::session::query::{Frame, Lookup, sendable};
+use crate::session::query::{Frame, sendable};
 use crate::session::{Execution, RowStream, Session};
-use crate::statement::{Copy, CopyOption, CopySource, CopyTarget, Statement, ident_text, name_parts, name_text};
+use crate::statement::{Copy, CopyOption, CopySource, CopyTarget, Statement, ident_text};
 
 /// A query's rows, with the frame they run in.
 pub struct Running {
@@ -37,144 +38,6 @@ pub async fn start(session: &Arc<Session>, plan: LogicalPlan, text: &str, parame
     let schema = physical.schema();
     let stream = session.start(&frame, physical)?;
     Ok(Running { frame, schema, stream })
-}
-
-/// The relation that a statement writes to, with its schema and name.
-pub fn target(session: &Arc<Session>, name: &ObjectName) -> Result<(String, String, Relation)> {
-    let data = session.database.catalog.snapshot();
-    let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path };
-    let found = lookup.find(&name_parts(name)).map(|(schema, table, relation)| (schema, table, relation.clone()));
-    found.ok_or_else(|| crate::catalog::relations::no_relation(&name_text(name)))
-}
-
-/// Only managed tables take rows.
-fn writable(relation: &Relation, name: &str) -> Result<()> {
-    match &relation.kind {
-        RelationKind::Table { .. } => Ok(()),
-        RelationKind::View { .. } => Err(Error::new(Kind::NotInPrerequisiteState, format!("cannot insert into view \"{name}\""))),
-        RelationKind::External { .. } => {
-            Err(Error::unsupported(format!("cannot insert into external table \"{name}\"")).hint("Write files with COPY (query) TO 'location'."))
-        }
-    }
-}
-
-/// INSERT
-pub async fn insert(session: &Arc<Session>, insert: &Insert, statement: &Statement, parameters: Vec<ScalarValue>) -> Result<Execution> {
-    let TableObject::TableName(name) = &insert.table else { return Err(Error::unsupported("INSERT takes a table name")) };
-    if insert.on.is_some() || insert.returning.is_some() {
-        return Err(Error::unsupported("INSERT ... ON CONFLICT and RETURNING are not supported yet"));
-    }
-    let (schema, table, relation) = target(session, name)?;
-    writable(&relation, &table)?;
-    let named: Vec<String> = insert.columns.iter().filter_map(|c| c.0.last().and_then(|p| p.as_ident()).map(ident_text)).collect();
-    let columns = insert_columns(&relation, &named, &table)?;
-    let plan = match &insert.source {
-        Some(source) => {
-            let mut query = source.clone();
-            no_defaults(&mut query)?;
-            session.plan_query(ast::Statement::Query(query), &statement.text, &[]).await?
-        }
-        None => LogicalPlanBuilder::empty(true).build().map_err(from_datafusion)?,
-    };
-    let plan = arranged(session, plan, &relation, &columns, insert.source.is_none()).await?;
-    let running = start(session, plan, &statement.text, parameters).await?;
-    let stream = sendable(running.stream, running.schema);
-    let rows = running.frame.stop.guard(session.database.store.append(&schema, &table, stream)).await?;
-    done(format!("INSERT 0 {rows}"))
-}
-
-/// Positions of the table's columns that the statement gives, in the statement's order.
-fn insert_columns(relation: &Relation, named: &[String], table: &str) -> Result<Vec<usize>> {
-    if named.is_empty() {
-        return Ok((0..relation.columns.len()).collect());
-    }
-    let mut positions = Vec::with_capacity(named.len());
-    for name in named {
-        let position = relation.columns.iter().position(|c| c.name == *name);
-        let position =
-            position.ok_or_else(|| Error::new(Kind::UndefinedColumn, format!("column \"{name}\" of relation \"{table}\" does not exist")))?;
-        if positions.contains(&position) {
-            return Err(Error::new(Kind::DuplicateColumn, format!("column \"{name}\" specified more than once")));
-        }
-        positions.push(position);
-    }
-    Ok(positions)
-}
-
-/// `VALUES (DEFAULT)` is not planned by DataFusion.
-fn no_defaults(query: &mut ast::Query) -> Result<()> {
-    if let SetExpr::Values(values) = &*query.body {
-        let default = |e: &ast::Expr| matches!(e, ast::Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"));
-        if values.rows.iter().any(|row| row.iter().any(default)) {
-            return Err(Error::unsupported("DEFAULT in VALUES is not supported yet").hint("Leave the column out of the column list."));
-        }
-    }
-    Ok(())
-}
-
-/// The rows in the table's column order; columns that are not given take their default or NULL.
-async fn arranged(session: &Arc<Session>, plan: LogicalPlan, relation: &Relation, columns: &[usize], only_defaults: bool) -> Result<LogicalPlan> {
-    let given = if only_defaults { 0 } else { plan.schema().fields().len() };
-    if given > columns.len() {
-        return Err(Error::new(Kind::Syntax, "INSERT has more expressions than target columns"));
-    }
-    let full = columns.len() == relation.columns.len() && columns.iter().enumerate().all(|(i, c)| i == *c);
-    if given < columns.len() && !full && !only_defaults {
-        return Err(Error::new(Kind::Syntax, "INSERT has more target columns than expressions"));
-    }
-    let mut exprs: Vec<Expr> = Vec::with_capacity(relation.columns.len());
-    for (position, column) in relation.columns.iter().enumerate() {
-        let ty = column.sql_type()?;
-        let source = columns.iter().position(|c| *c == position).filter(|i| *i < given);
-        let expr = match (source, &column.default) {
-            (Some(index), _) => {
-                let (qualifier, field) = plan.schema().qualified_field(index);
-                assignable(&SqlType::of_field(field), field.data_type(), &ty, &column.name)?;
-                Expr::from((qualifier, field))
-            }
-            (None, Some(default)) => default_value(session, default).await?,
-            (None, None) => cast(lit(ScalarValue::Null), ty.arrow()),
-        };
-        exprs.push(expr.alias(&column.name));
-    }
-    LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build).map_err(from_datafusion)
-}
-
-/// PostgreSQL's assignment rule, roughly: text does not become a number or a time by itself.
-fn assignable(from: &SqlType, arrow: &DataType, to: &SqlType, column: &str) -> Result<()> {
-    let text = |t: &SqlType| matches!(t, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name);
-    let ok = from == to
-        || *from == SqlType::Unknown
-        || text(to)
-        || text(from)
-        || (arrow.is_numeric() && to.arrow().is_numeric())
-        || (arrow.is_temporal() && to.arrow().is_temporal())
-        || matches!(
-            (from, to),
-            (SqlType::Array(_), SqlType::Array(_) | SqlType::Vector)
-                | (SqlType::Vector, SqlType::Array(_))
-                | (SqlType::Record(_), SqlType::Record(_))
-                | (SqlType::Bytea, SqlType::Bit)
-                | (SqlType::Bit, SqlType::Bytea)
-        );
-    if ok {
-        return Ok(());
-    }
-    Err(Error::new(Kind::DatatypeMismatch, format!("column \"{column}\" is of type {} but expression is of type {}", to.name(), from.name()))
-        .hint("You will need to rewrite or cast the expression."))
-}
-
-/// A column's default, planned.
-async fn default_value(session: &Arc<Session>, text: &str) -> Result<Expr> {
-    let parsed = session.parse(&format!("SELECT {text}"))?;
-    let Some(crate::statement::StatementKind::Sql(sql)) = parsed.first().map(|s| (*s.kind).clone()) else {
-        return Err(Error::internal("a default that is not an expression"));
-    };
-    match session.plan_query(*sql, text, &[]).await? {
-        LogicalPlan::Projection(p) => p.expr.into_iter().next().map(Expr::unalias).ok_or_else(|| Error::internal("an empty default")),
-        _ => Err(Error::internal("a default that is not an expression")),
-    }
 }
 
 /// The plan of a COPY's source.
@@ -250,20 +113,20 @@ pub async fn copy_from(session: &Arc<Session>, copy: &Copy, location: &str, stat
     superuser(session)?;
     debug_assert!(copy.target != CopyTarget::Stdin);
     let CopySource::Table { name, columns } = &copy.source else { return Err(Error::new(Kind::Syntax, "COPY FROM takes a table")) };
-    let (schema, table, relation) = target(session, name)?;
-    writable(&relation, &table)?;
+    let target = Target::find(session, name, None, "copy to")?;
+    let (relation, table) = (&target.relation, target.name.clone());
     let named: Vec<String> = columns.iter().map(ident_text).collect();
-    let positions = insert_columns(&relation, &named, &table)?;
-    let call = source_call(copy, location, &relation, &positions)?;
+    let positions = insert_columns(relation, &named, &table)?;
+    let call = source_call(copy, location, relation, &positions)?;
     let frame = session.frame(&statement.text)?;
     let provider = crate::source::tables::resolve(&call, &session.database.files, &frame.state).await?;
     let provider = provider.ok_or_else(|| Error::internal("no reader for COPY"))?;
     let scan = LogicalPlanBuilder::scan(table.clone(), datafusion::datasource::provider_as_source(provider), None);
     let plan = scan.and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
-    let plan = arranged(session, plan, &relation, &positions, false).await?;
+    let plan = arranged(session, plan, relation, &positions, false).await?;
     let running = start(session, plan, &statement.text, Vec::new()).await?;
     let stream = sendable(running.stream, running.schema);
-    let rows = running.frame.stop.guard(session.database.store.append(&schema, &table, stream)).await?;
+    let rows = running.frame.stop.guard(append(session, &target, stream)).await?;
     done(format!("COPY {rows}"))
 }
 

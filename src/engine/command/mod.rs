@@ -1,14 +1,23 @@
 //! Statements other than plain queries.
 //!
 //! In: a bound session and a statement. Out: an [`Execution`]. Each family has a file; this one decides which. Invariant:
-//! a statement either has its whole effect or none: files are staged first, one catalog update makes them visible.
-//! Deliberately absent: UPDATE, DELETE and real transactions (the table store's next version brings them).
+//! a statement either has its whole effect or none: files are staged first, one edit of the session's transaction makes
+//! them part of a table. Deliberately absent: what a transaction is (`session::transaction`).
 
+pub mod alter;
+pub mod columns;
+pub mod conflict;
+pub mod create;
 pub mod data;
 pub mod ddl;
+pub mod insert;
+pub mod merge;
 pub mod models;
+pub mod returning;
 pub mod servers;
 pub mod sessions;
+pub mod update;
+pub mod write;
 
 use std::sync::Arc;
 
@@ -32,11 +41,22 @@ pub fn column(name: &str, ty: SqlType) -> ResultField {
 }
 
 /// The result columns that a statement will have, before it runs; None has no rows.
-pub fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Option<Vec<ResultField>>> {
+pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Option<Vec<ResultField>>> {
+    if let Some(found) = found(session, statement)? {
+        return update::returned_fields(session, &found, &statement.text).await;
+    }
     Ok(match &*statement.kind {
         StatementKind::Explain(_) => Some(vec![column("QUERY PLAN", SqlType::Text)]),
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
+            ast::Statement::Insert(insert) => match &insert.returning {
+                Some(items) => {
+                    let bound = insert::bind(session, insert)?;
+                    let schema = crate::table::fit::stored_schema(&bound.target.relation.columns)?;
+                    Some(returning::Returning::new(items, &bound.target).fields(session, &bound.target, schema).await?)
+                }
+                None => None,
+            },
             ast::Statement::Execute { name: Some(name), .. } => {
                 session.inner.lock().prepared.get(&crate::statement::name_text(name)).and_then(|p| p.fields().map(<[_]>::to_vec))
             }
@@ -48,9 +68,20 @@ pub fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Option<Ve
 
 /// Types of the parameters of a statement that is not a plain query.
 pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
+    if !statement.text.contains('$') {
+        return Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect());
+    }
+    if let Some(found) = found(session, statement)? {
+        let plan = found.plan(session, &statement.text).await?;
+        return crate::session::query::parameter_types(&plan, given);
+    }
     let query = match &*statement.kind {
         StatementKind::Sql(sql) => match &**sql {
-            ast::Statement::Insert(insert) => insert.source.clone(),
+            ast::Statement::Merge(merge) => {
+                let plan = merge::bind(session, merge)?.plan(session, &statement.text).await?;
+                return crate::session::query::parameter_types(&plan, given);
+            }
+            ast::Statement::Insert(insert) => insert::bind(session, insert)?.source,
             ast::Statement::CreateTable(create) => create.query.clone(),
             _ => None,
         },
@@ -61,12 +92,63 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
         _ => None,
     };
     match query {
-        Some(query) if statement.text.contains('$') => {
+        Some(query) => {
             let plan = session.plan_query(ast::Statement::Query(query), &statement.text, given).await?;
             crate::session::query::parameter_types(&plan, given)
         }
-        _ => Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect()),
+        None => Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect()),
     }
+}
+
+/// The query behind an UPDATE or DELETE.
+fn found(session: &Arc<Session>, statement: &Statement) -> Result<Option<update::Found>> {
+    match &*statement.kind {
+        StatementKind::Sql(sql) => match &**sql {
+            ast::Statement::Update(update) => update::bind_update(session, update).map(Some),
+            ast::Statement::Delete(delete) => update::bind_delete(session, delete).map(Some),
+            _ => Ok(None),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// The INTO of a SELECT.
+pub fn into_table(query: &ast::Query) -> Option<&ast::SelectInto> {
+    match query.body.as_ref() {
+        ast::SetExpr::Select(select) => select.into.as_ref(),
+        _ => None,
+    }
+}
+
+/// The words of a statement that changes the catalog or a table; None for others.
+pub fn writes(statement: &Statement) -> Option<String> {
+    use ast::Statement as S;
+    let word = match &*statement.kind {
+        StatementKind::Sql(sql) => match &**sql {
+            S::Insert(_) => "INSERT".to_owned(),
+            S::Update(_) => "UPDATE".to_owned(),
+            S::Delete(_) => "DELETE".to_owned(),
+            S::Merge(_) => "MERGE".to_owned(),
+            S::Query(query) => into_table(query).map(|_| "SELECT INTO".to_owned())?,
+            S::CreateTable(create) => if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" }.to_owned(),
+            S::CreateView(_) => "CREATE VIEW".to_owned(),
+            S::CreateSchema { .. } => "CREATE SCHEMA".to_owned(),
+            S::CreateIndex(_) => "CREATE INDEX".to_owned(),
+            S::CreateSequence { .. } => "CREATE SEQUENCE".to_owned(),
+            S::Drop { object_type, .. } => format!("DROP {object_type}"),
+            S::Truncate(_) => "TRUNCATE TABLE".to_owned(),
+            S::AlterTable(_) => "ALTER TABLE".to_owned(),
+            S::AlterSchema(_) => "ALTER SCHEMA".to_owned(),
+            S::Comment { .. } => "COMMENT".to_owned(),
+            _ => return None,
+        },
+        StatementKind::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
+        StatementKind::Alter(alter) => format!("ALTER {}", alter.what),
+        StatementKind::Refresh(_) => "REFRESH MATERIALIZED VIEW".to_owned(),
+        StatementKind::Copy(copy) if !copy.to => "COPY FROM".to_owned(),
+        _ => return None,
+    };
+    Some(word)
 }
 
 /// Whether a statement is allowed in an aborted transaction.
@@ -82,6 +164,8 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::DropModel { if_exists, names } => models::drop(session, *if_exists, names),
         StatementKind::Foreign(foreign) => servers::run(session, foreign),
         StatementKind::CreateExternalTable(create) => ddl::create_external(session, create).await,
+        StatementKind::Alter(alter) => ddl::alter_relation(session, alter),
+        StatementKind::Refresh(refresh) => create::refresh(session, refresh, statement).await,
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {
             (CopyTarget::Location(location), true) => data::copy_to(session, copy, location, statement, parameters).await,
@@ -101,7 +185,7 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::Reset(reset) => sessions::reset(session, reset),
         S::Discard { object_type } => sessions::discard(session, object_type),
         S::StartTransaction { modes, begin, .. } => sessions::begin(session, modes, *begin),
-        S::Commit { chain, .. } => sessions::commit(session, *chain),
+        S::Commit { chain, .. } => sessions::commit(session, *chain).await,
         S::Rollback { savepoint, chain } => sessions::rollback(session, savepoint.as_ref(), *chain),
         S::Savepoint { name } => sessions::savepoint(session, name),
         S::ReleaseSavepoint { name } => sessions::release(session, name),
@@ -112,19 +196,26 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::UNLISTEN { .. } => done("UNLISTEN"),
         S::NOTIFY { .. } => done("NOTIFY"),
         S::Analyze(_) => done("ANALYZE"),
-        S::Vacuum(_) => done("VACUUM"),
-        S::CreateTable(create) => ddl::create_table(session, create, statement, parameters).await,
+        S::Vacuum(vacuum) => ddl::vacuum(session, vacuum),
+        S::CreateTable(create) => create::create_table(session, create, statement, parameters).await,
         S::CreateView(create) => ddl::create_view(session, create, statement).await,
         S::CreateSchema { schema_name, if_not_exists, .. } => ddl::create_schema(session, schema_name, *if_not_exists),
         S::Drop { object_type, if_exists, names, cascade, .. } => ddl::drop(session, *object_type, *if_exists, names, *cascade),
-        S::Truncate(truncate) => ddl::truncate(session, truncate).await,
-        S::AlterTable(alter) => ddl::alter_table(session, alter),
+        S::Truncate(truncate) => ddl::truncate(session, truncate),
+        S::AlterTable(alter) => alter::alter_table(session, alter).await,
+        S::AlterSchema(alter) => ddl::alter_schema(session, alter),
+        S::CreateIndex(index) => ddl::create_index(session, index).await,
+        S::CreateSequence { temporary, if_not_exists, name, sequence_options, owned_by, .. } => {
+            create::create_sequence(session, name, *temporary, *if_not_exists, sequence_options, owned_by.as_ref())
+        }
+        S::Query(query) if into_table(query).is_some() => create::select_into(session, query, statement, parameters).await,
         S::Comment { object_type, object_name, comment, if_exists, .. } => {
             ddl::comment(session, *object_type, object_name, comment.as_ref(), *if_exists)
         }
-        S::Insert(insert) => data::insert(session, insert, statement, parameters).await,
-        S::Update { .. } | S::Delete(_) | S::Merge { .. } => Err(Error::unsupported("UPDATE, DELETE and MERGE are not supported yet")
-            .hint("Write the rows that should stay into a new table with CREATE TABLE ... AS SELECT.")),
+        S::Insert(insert) => insert::insert(session, insert, statement, parameters).await,
+        S::Update(update) => update::update(session, update, statement, parameters).await,
+        S::Delete(delete) => update::delete(session, delete, statement, parameters).await,
+        S::Merge(merge) => merge::merge(session, merge, statement, parameters).await,
         other => {
             let words: Vec<String> = other.to_string().split_whitespace().take(2).map(str::to_uppercase).collect();
             Err(Error::unsupported(format!("{} is not supported", words.join(" "))))

@@ -1,7 +1,7 @@
 //! Settings, transactions, prepared statements: what a session keeps for itself.
 //!
-//! Invariant: transaction blocks have PostgreSQL's status and rules, but each statement commits by itself. Deliberately
-//! absent: undoing a write by ROLLBACK (it does not, and does not say so yet).
+//! Invariant: transaction blocks have PostgreSQL's status and rules. Deliberately absent: what a transaction sees and
+//! changes (`session::transaction`).
 
 use std::sync::Arc;
 
@@ -104,8 +104,14 @@ pub fn discard(session: &Session, what: &DiscardObject) -> Result<Execution> {
             return Err(Error::new(Kind::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block"));
         }
         reset_all(session);
-        session.inner.lock().prepared.clear();
+        let mut inner = session.inner.lock();
+        inner.prepared.clear();
+        inner.transactions.drop_temporary();
         return done("DISCARD ALL");
+    }
+    if matches!(what, DiscardObject::TEMP) {
+        session.inner.lock().transactions.drop_temporary();
+        return done("DISCARD TEMP");
     }
     if matches!(what, DiscardObject::PLANS) {
         return done("DISCARD PLANS");
@@ -192,21 +198,32 @@ pub fn begin(session: &Session, modes: &[TransactionMode], begin: bool) -> Resul
     } else {
         session.notify(Notice::warning("25001", Error::new(Kind::ActiveTransaction, "there is already a transaction in progress")));
     }
+    if status == TransactionStatus::Idle && session.settings().get("default_transaction_read_only") == "on" {
+        session.set("transaction_read_only", "on", false)?;
+    }
     apply_modes(session, modes)?;
     done(if begin { "BEGIN" } else { "START TRANSACTION" })
 }
 
 /// COMMIT
-pub fn commit(session: &Session, chain: bool) -> Result<Execution> {
-    let status = session.transaction_status();
-    end(session, chain);
-    match status {
-        TransactionStatus::Failed => done("ROLLBACK"),
+pub async fn commit(session: &Session, chain: bool) -> Result<Execution> {
+    match session.transaction_status() {
+        TransactionStatus::Failed => {
+            end(session, chain);
+            done("ROLLBACK")
+        }
         TransactionStatus::Idle => {
             session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
+            end(session, chain);
             done("COMMIT")
         }
-        TransactionStatus::InTransaction => done("COMMIT"),
+        TransactionStatus::InTransaction => {
+            let committed = session.commit_transaction().await;
+            // The block is over even when the commit failed.
+            end(session, chain && committed.is_ok());
+            committed?;
+            done("COMMIT")
+        }
     }
 }
 
@@ -235,10 +252,10 @@ pub fn rollback(session: &Session, savepoint: Option<&Ident>, chain: bool) -> Re
     if inner.status == TransactionStatus::Idle {
         return Err(Error::new(Kind::NoActiveTransaction, "ROLLBACK TO SAVEPOINT can only be used in transaction blocks"));
     }
-    let Some(index) = inner.savepoints.iter().rposition(|s| *s == name) else {
+    let Some(index) = inner.transactions.savepoints.iter().rposition(|s| s.name == name) else {
         return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
     };
-    inner.savepoints.truncate(index + 1);
+    inner.transactions.go_back(index);
     inner.status = TransactionStatus::InTransaction;
     done("ROLLBACK")
 }
@@ -249,7 +266,7 @@ pub fn savepoint(session: &Session, name: &Ident) -> Result<Execution> {
     if inner.status == TransactionStatus::Idle {
         return Err(Error::new(Kind::NoActiveTransaction, "SAVEPOINT can only be used in transaction blocks"));
     }
-    inner.savepoints.push(ident_text(name));
+    inner.transactions.save(ident_text(name));
     done("SAVEPOINT")
 }
 
@@ -260,10 +277,10 @@ pub fn release(session: &Session, name: &Ident) -> Result<Execution> {
     if inner.status == TransactionStatus::Idle {
         return Err(Error::new(Kind::NoActiveTransaction, "RELEASE SAVEPOINT can only be used in transaction blocks"));
     }
-    let Some(index) = inner.savepoints.iter().rposition(|s| *s == name) else {
+    let Some(index) = inner.transactions.savepoints.iter().rposition(|s| s.name == name) else {
         return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
     };
-    inner.savepoints.truncate(index);
+    inner.transactions.savepoints.truncate(index);
     done("RELEASE")
 }
 

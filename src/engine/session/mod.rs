@@ -8,8 +8,11 @@ pub mod admin;
 pub mod parameters;
 pub mod query;
 pub mod relations;
+pub mod sequences;
 pub mod state;
 pub mod stream;
+pub mod transaction;
+pub mod versions;
 pub mod view;
 
 use std::collections::HashMap;
@@ -167,6 +170,12 @@ impl SessionShared {
         (running.flag, running.token)
     }
 
+    /// The flag and token of the statement that runs.
+    fn running(&self) -> Option<(i64, CancelFlag, CancellationToken)> {
+        let activity = self.activity.lock();
+        activity.running.as_ref().map(|r| (activity.query_id, r.flag.clone(), r.token.clone()))
+    }
+
     fn finish(&self, status: TransactionStatus) {
         let mut activity = self.activity.lock();
         activity.running = None;
@@ -221,6 +230,8 @@ pub enum RowsTag {
     Select,
     /// `FETCH n`
     Fetch,
+    /// `INSERT 0 n`, `UPDATE n`, `DELETE n` with RETURNING: the words before the number.
+    Changed(&'static str),
     /// A fixed tag (SHOW, EXPLAIN).
     Plain(&'static str),
 }
@@ -231,6 +242,7 @@ impl RowsTag {
         match self {
             RowsTag::Select => format!("SELECT {rows}"),
             RowsTag::Fetch => format!("FETCH {rows}"),
+            RowsTag::Changed(words) => format!("{words} {rows}"),
             RowsTag::Plain(tag) => tag.to_owned(),
         }
     }
@@ -320,7 +332,9 @@ pub(crate) struct Inner {
     pub notices: Vec<Notice>,
     pub changed: Vec<(String, String)>,
     pub prepared: HashMap<String, Prepared>,
-    pub savepoints: Vec<String>,
+    pub transactions: transaction::Transactions,
+    /// What sequences gave.
+    pub given: sequences::Given,
 }
 
 impl Session {
@@ -333,7 +347,8 @@ impl Session {
             notices: Vec::new(),
             changed: Vec::new(),
             prepared: HashMap::new(),
-            savepoints: Vec::new(),
+            transactions: transaction::Transactions::default(),
+            given: sequences::Given::default(),
         };
         Self { database, shared, superuser, inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
     }
@@ -468,7 +483,7 @@ impl Inner {
     /// The end of a transaction: SET LOCAL is undone.
     pub fn end_transaction(&mut self) {
         self.status = TransactionStatus::Idle;
-        self.savepoints.clear();
+        self.transactions.abandon();
         if let Some(before) = self.before_local.take() {
             let changed: Vec<&'static str> = REPORTED.iter().copied().filter(|n| before.get(n) != self.settings.get(n)).collect();
             self.settings = before;

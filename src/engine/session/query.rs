@@ -16,9 +16,10 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::kernel::Env;
+use squilla_core::kernel::{CancelFlag, Env};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
+use tokio_util::sync::CancellationToken;
 
 use crate::bind::calls::CallContext;
 use crate::bind::relations::{BoundSource, Relations};
@@ -82,16 +83,16 @@ impl Session {
     }
 
     async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
-        let version = self.database.catalog.version();
+        let version = self.snapshot().stamp;
         let query = match &*statement.kind {
             StatementKind::Sql(sql) => match &**sql {
-                ast::Statement::Query(_) => Some((**sql).clone()),
+                ast::Statement::Query(query) if crate::command::into_table(query).is_none() => Some((**sql).clone()),
                 _ => None,
             },
             _ => None,
         };
         let Some(query) = query else {
-            let fields = crate::command::fields(self, statement)?.map(Arc::new);
+            let fields = crate::command::fields(self, statement).await?.map(Arc::new);
             let parameters = crate::command::parameter_types(self, statement, given).await?;
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
         };
@@ -111,9 +112,15 @@ impl Session {
                 format!("bind message supplies {} parameters, but prepared statement requires {}", parameters.len(), prepared.parameters.len()),
             ));
         }
-        let Some(plan) = &prepared.plan else { return crate::command::run(self, &prepared.statement, parameters).await };
+        let Some(plan) = &prepared.plan else {
+            let Some(word) = crate::command::writes(&prepared.statement) else {
+                return crate::command::run(self, &prepared.statement, parameters).await;
+            };
+            self.may_write(&word)?;
+            return self.writing(|| crate::command::run(self, &prepared.statement, parameters.clone())).await;
+        };
         // Tables may have changed since the statement was planned.
-        let plan = if prepared.catalog_version == self.database.catalog.version() {
+        let plan = if prepared.catalog_version == self.snapshot().stamp {
             LogicalPlan::clone(plan)
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
@@ -137,9 +144,21 @@ impl Session {
 
     /// The frame of a new statement: its state, environment and cancellation.
     pub fn frame(self: &Arc<Self>, text: &str) -> Result<Frame> {
-        let settings = self.settings();
         let query_id = rand::random::<i64>() & i64::MAX;
         let (flag, token) = self.shared.start(text, query_id);
+        self.framed(query_id, flag, token)
+    }
+
+    /// The frame of a part of the statement that runs: it stops with it.
+    fn frame_within(self: &Arc<Self>) -> Result<Frame> {
+        match self.shared.running() {
+            Some((query_id, flag, token)) => self.framed(query_id, flag, token),
+            None => self.frame(""),
+        }
+    }
+
+    fn framed(self: &Arc<Self>, query_id: i64, flag: CancelFlag, token: CancellationToken) -> Result<Frame> {
+        let settings = self.settings();
         let stop = Stop { flag: flag.clone(), token, deadline: Stop::deadline(settings.duration("statement_timeout")) };
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let shared_env = self.database.env();
@@ -185,15 +204,29 @@ impl Session {
         let settings = self.settings();
         let path = settings.get("search_path").split(',').map(|s| s.trim().trim_matches('"').trim_matches('\'').to_owned());
         // A schema named after the role: never the system schema, whose name the first role has.
-        path.map(|s| if s == "$user" { if self.shared.user == "squilla" { String::new() } else { self.shared.user.clone() } } else { s })
-            .filter(|s| data.schemas.contains_key(s) || matches!(s.as_str(), "pg_catalog" | "information_schema" | "squilla"))
-            .collect()
+        let path = path
+            .map(|s| if s == "$user" { if self.shared.user == "squilla" { String::new() } else { self.shared.user.clone() } } else { s })
+            .filter(|s| data.schemas.contains_key(s) || matches!(s.as_str(), "pg_catalog" | "information_schema" | "squilla"));
+        // Temporary tables come first, wherever the path looks.
+        let temporary = crate::session::transaction::temporary_schema(self.shared.pid);
+        data.schemas.contains_key(&temporary).then_some(temporary).into_iter().chain(path).collect()
     }
 
     /// Binds and plans a query.
-    pub async fn plan_query(self: &Arc<Self>, mut statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
+    pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
+        self.plan_query_over(statement, text, given, Vec::new()).await
+    }
+
+    /// The same with tables of this statement, by name.
+    pub async fn plan_query_over(
+        self: &Arc<Self>,
+        mut statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    ) -> Result<LogicalPlan> {
         let settings = self.settings();
-        let data = self.database.catalog.snapshot();
+        let data = self.snapshot();
         let search_path = self.search_path(&data);
         let given = parameters_by_place(&mut statement, given);
         declare_parameters(&mut statement, &given);
@@ -205,6 +238,7 @@ impl Session {
         crate::bind::calls::bind(&mut statement, &context)?;
         let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
+        made.extend(tables);
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
         let relations = StatementRelations {
             data: Arc::clone(&data),
@@ -226,13 +260,16 @@ impl Session {
     }
 
     async fn resolve_sources(
-        &self,
+        self: &Arc<Self>,
         sources: &[BoundSource],
         state: &SessionState,
     ) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
         let mut made = HashMap::new();
         for source in sources {
-            let provider = crate::source::tables::resolve(&source.call, &self.database.files, state).await?;
+            let provider = match crate::table::versions::resolve(self, &source.call)? {
+                Some(provider) => Some(provider),
+                None => crate::source::tables::resolve(&source.call, &self.database.files, state).await?,
+            };
             let provider = provider.ok_or_else(|| Error::internal(format!("{} is not a source", source.call.name)))?;
             made.insert(source.table.clone(), provider);
         }
@@ -284,6 +321,13 @@ impl Session {
     /// Executes a query's plan.
     pub async fn run_plan(self: &Arc<Self>, plan: LogicalPlan, text: &str) -> Result<RowStream> {
         let frame = self.frame(text)?;
+        let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
+        self.start(&frame, physical)
+    }
+
+    /// Executes a plan as a part of the statement that runs.
+    pub async fn run_within(self: &Arc<Self>, plan: LogicalPlan) -> Result<RowStream> {
+        let frame = self.frame_within()?;
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
     }
@@ -343,7 +387,7 @@ impl Relations for Lookup<'_> {
     }
 
     fn is_source(&self, name: &str) -> bool {
-        crate::source::tables::sources().iter().any(|s| s.name == name)
+        crate::source::tables::sources().iter().chain(crate::table::versions::FUNCTIONS).any(|s| s.name == name)
     }
 }
 

@@ -13,8 +13,8 @@ use datafusion::common::Result as DfResult;
 use squilla_core::error::Result;
 
 use crate::catalog::data::{CatalogData, RelationKind};
-use crate::catalog::store::TableStore;
 use crate::error::to_datafusion;
+use crate::table::Tables;
 
 /// The pseudo schema of unqualified names.
 pub const PATH_SCHEMA: &str = "$path";
@@ -31,7 +31,7 @@ pub struct StatementRelations {
     /// Catalog at the start of the statement.
     pub data: Arc<CatalogData>,
     /// Contents of tables.
-    pub store: Arc<dyn TableStore>,
+    pub store: Arc<Tables>,
     /// Schemas of unqualified names, in order.
     pub search_path: Vec<String>,
     /// Sources and external tables of this statement, by name (external tables by "schema.name").

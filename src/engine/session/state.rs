@@ -22,7 +22,7 @@ use crate::postgres::cast_rule::TextCasts;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{registry, subquery_rule};
 use crate::session::view::SessionView;
-use crate::session::{Session, admin};
+use crate::session::{Session, admin, sequences, versions};
 use crate::system::procs::{Proc, assemble, declared};
 use crate::system::view::ViewSource;
 use crate::udf::Functions;
@@ -84,7 +84,7 @@ pub fn of_session(session: &Arc<Session>) -> Result<SessionState> {
     rules.push(Arc::new(TextCasts::new(&functions)));
     rules.push(subquery_rule::rule());
     let mut state = SessionStateBuilder::new_from_existing(base).with_analyzer_rules(rules).build();
-    for udf in functions.into_iter().chain(admin::functions(session)) {
+    for udf in functions.into_iter().chain(admin::functions(session)).chain(sequences::functions(session)).chain(versions::functions(session)) {
         state.register_udf(Arc::new(udf)).map_err(from_datafusion)?;
     }
     Ok(state)

@@ -49,7 +49,7 @@ impl OtherRelations for SessionView {
 
 fn picture(session: &Session) -> SystemView {
     let database = &session.database;
-    let data = database.catalog.snapshot();
+    let data = session.snapshot();
     let inner = session.inner.lock();
     let settings: Arc<Settings> = Arc::new(inner.settings.clone());
     let prepared = inner.prepared.iter().map(|(name, p)| PreparedRow {
@@ -115,9 +115,8 @@ fn tables(data: &CatalogData) -> Vec<TableInfo> {
                 comment: c.comment.clone(),
             });
             let (kind, bytes, rows) = match &relation.kind {
-                RelationKind::Table { files } => {
-                    (TableKind::Table, Some(files.iter().map(|f| f.bytes).sum()), Some(files.iter().map(|f| f.rows).sum()))
-                }
+                RelationKind::Table { files, .. } => (TableKind::Table, Some(files.bytes()), Some(files.live_rows())),
+                RelationKind::Sequence(_) => continue,
                 RelationKind::View { sql, .. } => (TableKind::View { sql: sql.clone() }, None, None),
                 RelationKind::External { format, location, .. } => {
                     (TableKind::External { format: format.clone(), location: location.clone() }, None, None)

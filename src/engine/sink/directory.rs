@@ -22,11 +22,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use squilla_core::error::{Error, Kind, Result};
+use squilla_store::disk::sync_directory;
 
 use super::copy::{self, CopyFormat};
 use super::encode::Encoder;
 use super::target::{LocalFile, Target};
-use crate::catalog::disk::sync_directory;
 use crate::error::{from_arrow, from_datafusion};
 use crate::source::files::{FileAccess, blocking, remote_error};
 use crate::source::location::Location;

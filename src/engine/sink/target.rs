@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use squilla_core::error::{Error, Kind, Result};
+use squilla_store::disk::sync_directory;
 use tokio::task::JoinSet;
 
 use super::encode::SharedBuffer;
-use crate::catalog::disk::sync_directory;
 use crate::source::files::{FileAccess, blocking, remote_error};
 use crate::source::location::Location;
 

@@ -1,0 +1,276 @@
+//! Reading a managed table.
+//!
+//! In: a relation of one state of the catalog. Out: a provider of its rows, with or without their positions. Invariants:
+//! rows that the state has as deleted are never read; the files stay while the provider, or a plan made from it, lives;
+//! columns are read by their physical names, so renaming one touches no file. Deliberately absent: DataFusion's hooks for
+//! INSERT, UPDATE and DELETE, which are not given the rows that a predicate means: a plan that reaches them fails.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::catalog::memory::MemorySourceConfig;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Result as DfResult, ScalarValue, Statistics};
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::parquet::arrow::RowNumber;
+use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::union::UnionExec;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use squilla_core::error::{Error, Result};
+use squilla_core::values::FileRef;
+
+use super::fit;
+use crate::catalog::data::{ColumnEntry, Relation};
+use crate::catalog::files::{DataFile, Files, OnDisk};
+use crate::error::{from_arrow, to_datafusion};
+use crate::source::files::FileAccess;
+use crate::source::location::file_uri;
+use crate::source::object::{self, object_meta};
+
+/// The column that says which part of a table a row is in.
+pub const FILE: &str = "$file";
+/// The column that says where in it.
+pub const ROW: &str = "$row";
+/// More files than this are scanned without looking at their statistics first.
+const STATISTICS_FILES_MAX: usize = 1024;
+
+/// A managed table in one state.
+#[derive(Debug)]
+pub struct ManagedTable {
+    access: Arc<FileAccess>,
+    directory: std::path::PathBuf,
+    columns: Vec<ColumnEntry>,
+    files: Files,
+    positions: bool,
+    schema: SchemaRef,
+}
+
+/// Travels with a file of a plan.
+struct Pinned(#[expect(dead_code, reason = "held, never read")] Arc<OnDisk>);
+
+impl ManagedTable {
+    /// The rows of a relation; with `positions` also where they are.
+    pub fn new(access: &Arc<FileAccess>, directory: &std::path::Path, relation: &Relation, positions: bool) -> Result<Self> {
+        let Some(files) = relation.files() else { return Err(Error::internal("a relation without files reached the table store")) };
+        let mut fields: Vec<FieldRef> = fit::scan_schema(&relation.columns)?.fields().iter().cloned().collect();
+        if positions {
+            fields.push(Arc::new(Field::new(FILE, DataType::Int64, true)));
+            fields.push(Arc::new(Field::new(ROW, DataType::Int64, true)));
+        }
+        Ok(Self {
+            access: Arc::clone(access),
+            directory: directory.to_owned(),
+            columns: relation.columns.clone(),
+            files: files.clone(),
+            positions,
+            schema: Arc::new(Schema::new(fields)),
+        })
+    }
+
+    /// The columns of a file, under their physical names.
+    fn table_schema(&self) -> Result<TableSchema> {
+        let fields = self.columns.iter().map(|c| Ok(fit::scan_field(c)?.with_name(c.physical()))).collect::<Result<Vec<_>>>()?;
+        let table = TableSchema::builder(Arc::new(Schema::new(fields)));
+        if !self.positions {
+            return Ok(table.build());
+        }
+        let file: FieldRef = Arc::new(Field::new(FILE, DataType::Int64, true));
+        let row: FieldRef = Arc::new(Field::new(ROW, DataType::Int64, false).with_extension_type(RowNumber));
+        Ok(table.with_table_partition_cols(vec![file]).with_virtual_columns(vec![row]).build())
+    }
+
+    fn part(&self, file: &DataFile, path: &str) -> Result<PartitionedFile> {
+        let reference = FileRef {
+            uri: file_uri(&self.directory.join(path)),
+            size: i64::try_from(file.bytes).ok(),
+            // A file never changes under its name: any fixed time keeps its footer in the cache.
+            last_modified_us: Some(1),
+            ..FileRef::default()
+        };
+        let mut part = PartitionedFile::new_from_meta(object_meta(&reference)?).with_extension(Pinned(Arc::clone(&file.disk)));
+        if self.positions {
+            part.partition_values = vec![ScalarValue::Int64(Some(file.id as i64))];
+        }
+        if let Some(deleted) = &file.deleted {
+            part = part.with_extension(ParquetRowSelection::new(selection(file.rows, deleted.runs())));
+        }
+        Ok(part)
+    }
+
+    async fn parquet(&self, state: &dyn Session, projection: Option<&Vec<usize>>, limit: Option<usize>) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let named = self.files.iter().filter_map(|f| f.path.as_ref().map(|p| (f, p)));
+        let parts = named.map(|(f, p)| Ok((Arc::clone(f), self.part(f, p)?))).collect::<Result<Vec<_>>>().map_err(to_datafusion)?;
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        object::register(state.runtime_env(), &self.access).map_err(to_datafusion)?;
+        let table = self.table_schema().map_err(to_datafusion)?;
+        let format = ParquetFormat::new().with_skip_metadata(false);
+        let (parts, statistics) = self.with_statistics(state, &format, &table, parts).await?;
+        let groups = FileGroup::new(parts).split_files(state.config().target_partitions().max(1));
+        let source = format.file_source(table);
+        let mut config = FileScanConfigBuilder::new(object::store_url().map_err(to_datafusion)?, source)
+            .with_file_groups(groups)
+            .with_projection_indices(projection.cloned())?
+            .with_limit(limit);
+        if let Some(statistics) = statistics {
+            config = config.with_statistics(statistics);
+        }
+        let plan = format.create_physical_plan(state, config.build()).await?;
+        self.renamed(plan, projection).map(Some)
+    }
+
+    /// Adds row counts and ranges. With deleted rows the count is known and the ranges are bounds.
+    async fn with_statistics(
+        &self,
+        state: &dyn Session,
+        format: &ParquetFormat,
+        table: &TableSchema,
+        parts: Vec<(Arc<DataFile>, PartitionedFile)>,
+    ) -> DfResult<(Vec<PartitionedFile>, Option<Statistics>)> {
+        if self.positions || !state.config().collect_statistics() || parts.len() > STATISTICS_FILES_MAX {
+            return Ok((parts.into_iter().map(|(_, p)| p).collect(), None));
+        }
+        let store = state.runtime_env().object_store(object::store_url().map_err(to_datafusion)?)?;
+        let look = |(file, part): (Arc<DataFile>, PartitionedFile)| {
+            let store = Arc::clone(&store);
+            async move {
+                let mut found = format.infer_stats(state, &store, Arc::clone(table.file_schema()), &part.object_meta).await?;
+                if file.deleted.is_some() {
+                    found = found.to_inexact().with_num_rows(Precision::Exact(file.live_rows() as usize));
+                }
+                Ok::<_, datafusion::common::DataFusionError>(part.with_statistics(Arc::new(found)))
+            }
+        };
+        let parts: Vec<PartitionedFile> = stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
+        let known: Vec<&Statistics> = parts.iter().filter_map(|f| f.statistics.as_deref()).collect();
+        let whole = if known.is_empty() { None } else { Some(Statistics::try_merge_iter(known, table.table_schema())?) };
+        Ok((parts, whole))
+    }
+
+    /// The plan under the names of now.
+    fn renamed(&self, plan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let wanted = self.projected(projection)?;
+        let same = plan.schema().fields().iter().zip(wanted.fields()).all(|(have, want)| have.name() == want.name());
+        if same {
+            return Ok(plan);
+        }
+        let have = plan.schema();
+        let columns = have.fields().iter().zip(wanted.fields()).enumerate();
+        let exprs: Vec<(Arc<dyn PhysicalExpr>, String)> =
+            columns.map(|(i, (have, want))| (Arc::new(Column::new(have.name(), i)) as _, want.name().clone())).collect();
+        Ok(Arc::new(ProjectionExec::try_new(exprs, plan)?))
+    }
+
+    fn projected(&self, projection: Option<&Vec<usize>>) -> DfResult<SchemaRef> {
+        Ok(match projection {
+            Some(projection) => Arc::new(self.schema.project(projection)?),
+            None => Arc::clone(&self.schema),
+        })
+    }
+
+    /// The rows that are in the catalog, as one batch.
+    fn inline(&self) -> Result<Option<RecordBatch>> {
+        let mut batches = Vec::new();
+        for file in self.files.iter() {
+            let Some(inline) = &file.inline else { continue };
+            batches.push(self.inline_part(file, &inline.batch)?);
+        }
+        if batches.is_empty() {
+            return Ok(None);
+        }
+        concat_batches(&self.schema, &batches).map(Some).map_err(from_arrow)
+    }
+
+    fn inline_part(&self, file: &DataFile, batch: &RecordBatch) -> Result<RecordBatch> {
+        let rows = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        for (column, field) in self.columns.iter().zip(self.schema.fields()) {
+            columns.push(match batch.column_by_name(column.physical()) {
+                Some(array) if array.data_type() == field.data_type() => Arc::clone(array),
+                Some(array) => datafusion::arrow::compute::cast(array, field.data_type()).map_err(from_arrow)?,
+                None => new_null_array(field.data_type(), rows),
+            });
+        }
+        if self.positions {
+            columns.push(Arc::new(Int64Array::from_value(file.id as i64, rows)));
+            columns.push(Arc::new(Int64Array::from_iter_values(0..rows as i64)));
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let whole = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(from_arrow)?;
+        match &file.deleted {
+            None => Ok(whole),
+            Some(deleted) => {
+                let kept: BooleanArray = (0..rows as u32).map(|row| Some(!deleted.contains(row))).collect();
+                filter_record_batch(&whole, &kept).map_err(from_arrow)
+            }
+        }
+    }
+}
+
+/// All rows but the runs of deleted ones.
+fn selection(rows: u64, deleted: impl Iterator<Item = (u32, u32)>) -> RowSelection {
+    let (mut selectors, mut at) = (Vec::new(), 0_usize);
+    for (first, length) in deleted {
+        let first = first as usize;
+        if first > at {
+            selectors.push(RowSelector::select(first - at));
+        }
+        selectors.push(RowSelector::skip(length as usize));
+        at = first + length as usize;
+    }
+    if rows as usize > at {
+        selectors.push(RowSelector::select(rows as usize - at));
+    }
+    RowSelection::from(selectors)
+}
+
+#[async_trait]
+impl TableProvider for ManagedTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        // The reader uses them to skip files, row groups and pages; the filter above stays.
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        plans.extend(self.parquet(state, projection, limit).await?);
+        if let Some(batch) = self.inline().map_err(to_datafusion)? {
+            plans.push(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?);
+        }
+        match plans.len() {
+            0 => Ok(Arc::new(EmptyExec::new(self.projected(projection)?))),
+            1 => plans.pop().ok_or_else(|| to_datafusion(Error::internal("a plan vanished"))),
+            _ => UnionExec::try_new(plans),
+        }
+    }
+}
