@@ -1,6 +1,6 @@
 //! The command line: `squilla serve | sql | models | docs | version`, and the hidden body of decoder processes.
 //!
-//! In: arguments, environment, squilla.toml. Out: an exit code: 0 done, 1 error, 2 error budget spent.
+//! In: arguments, environment, squilla.toml. Out: an exit code: 0 done, 1 error, 2 error budget spent, 64 wrong arguments.
 //! Deliberately absent: anything a library crate does.
 
 use std::process::ExitCode;
@@ -9,7 +9,16 @@ use clap::Parser;
 use squilla::arguments::{Arguments, Command};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are asked for; everything else is a mistake in the arguments (EX_USAGE).
+            let code = if error.use_stderr() { 64 } else { 0 };
+            // Nobody is left to tell when this fails.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
     let result = match arguments.command {
         Command::Serve(serve) => squilla::serve::run(&serve),
         Command::Sql(sql) => squilla::sql::run(&sql),

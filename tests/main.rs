@@ -21,6 +21,8 @@ mod protocol;
 mod server_basics;
 mod server_limits;
 mod server_process;
+mod server_roles;
+mod server_sessions;
 mod sqllogictest_runner;
 mod tidy;
 mod value_text;

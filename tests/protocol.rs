@@ -134,7 +134,12 @@ async fn an_empty_query_is_fine() {
 async fn errors_say_where() {
     use tokio_postgres::error::ErrorPosition::Original;
     let client = connect(&shared()).await.unwrap();
-    for (sql, code, position) in [("SELECT nothing", "42703", 8), ("SELECT 1 FROM nowhere", "42P01", 15), ("SELECT 'ä', nothing", "42703", 13)] {
+    for (sql, code, position) in [
+        ("SELECT nothing", "42703", 8),
+        ("SELECT 1 FROM nowhere", "42P01", 15),
+        ("SELECT 'ä', nothing", "42703", 13),
+        ("SELECT 1;\n SELECT nothing", "42703", 19),
+    ] {
         let error = client.simple_query(sql).await.unwrap_err();
         let error = error.as_db_error().unwrap();
         assert_eq!((error.severity(), error.code().code()), ("ERROR", code), "{sql}");

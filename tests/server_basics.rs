@@ -58,7 +58,6 @@ async fn an_unknown_database_is_refused() {
 }
 
 #[tokio::test]
-#[ignore = "CREATE ROLE is not supported yet"]
 async fn roles_ask_for_their_passwords() {
     let server = Server::start(&[]);
     let client = connect(&server.config()).await.unwrap();

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::State;
@@ -52,6 +53,7 @@ pub async fn start(address: &str, database: Arc<Database>) -> Result<Console> {
 
 async fn ready(State(database): State<Arc<Database>>) -> (StatusCode, &'static str) {
     match database.runtime() {
+        Ok(_) if database.draining.load(Ordering::Relaxed) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         Ok(_) => (StatusCode::OK, "ready\n"),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
     }

@@ -168,6 +168,20 @@ kinds! {
     UndefinedSavepoint = "3B001",
     /// Concurrent change.
     SerializationFailure = "40001",
+    /// Two wait for each other.
+    Deadlock = "40P01",
+    /// A lock that somebody else holds.
+    LockNotAvailable = "55P03",
+    /// An object that somebody uses.
+    ObjectInUse = "55006",
+    /// A grant that cannot be made.
+    InvalidGrant = "0LP01",
+    /// A session that said nothing for too long.
+    IdleTimeout = "57P05",
+    /// A transaction that did nothing for too long.
+    IdleInTransactionTimeout = "25P03",
+    /// A name that the system keeps.
+    ReservedName = "42939",
     /// Unknown cursor or portal.
     UndefinedCursor = "34000",
     /// A cursor moved in a way it cannot.
@@ -227,6 +241,8 @@ pub struct Error {
     pub detail: Option<String>,
     /// What the user can do about it.
     pub hint: Option<String>,
+    /// Where in the data it happened: `COPY t, line 3, column a: "x"`.
+    pub context: Option<String>,
     /// 1-based character position in the statement text.
     pub position: Option<u32>,
     /// The foreign error this one was made from, for logs.
@@ -236,7 +252,7 @@ pub struct Error {
 impl Error {
     /// An error with a kind and a primary message.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: None, hint: None, position: None, source: None }
+        Self { kind, message: message.into(), detail: None, hint: None, context: None, position: None, source: None }
     }
 
     /// A bug of ours.
@@ -286,6 +302,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the place in the data.
+    #[must_use]
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
         self
     }
 

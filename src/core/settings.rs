@@ -143,7 +143,7 @@ settings! {
         "extra_float_digits" int(-15, 3, Unit::None), "1", User, "Digits of floating-point output; above 0 is the shortest exact form.";
         "search_path" Text, "\"$user\", public", User, "Schemas searched for unqualified names.";
         "statement_timeout" int(0, MS_MAX, Unit::Ms), "0", User, "Longest time of one statement; 0 is no limit.";
-        "lock_timeout" int(0, MS_MAX, Unit::Ms), "0", User, "Accepted; there are no locks to wait for.";
+        "lock_timeout" int(0, MS_MAX, Unit::Ms), "0", User, "Longest wait for a lock; 0 is no limit.";
         "idle_in_transaction_session_timeout" int(0, MS_MAX, Unit::Ms), "0", User, "Longest idle time inside a transaction; 0 is no limit.";
         "idle_session_timeout" int(0, MS_MAX, Unit::Ms), "0", User, "Longest idle time of a session; 0 is no limit.";
         "standard_conforming_strings" Enum(&["on"]), "on", User, "Backslashes in '...' are ordinary characters.";
@@ -195,13 +195,15 @@ settings! {
         "squilla.spill_dirs" Text, "", Postmaster, "Directories for spill files, comma separated; empty is tmp/ under the data directory.";
         "squilla.spill_bytes_max" int(0, i64::MAX, Unit::Bytes), "107374182400", Postmaster, "Bytes of spill files in all.";
         "squilla.spill_compression" Enum(&["zstd", "lz4_frame", "uncompressed"]), "zstd", User, "Compression of spill files.";
-        "max_connections" int(1, 262_143, Unit::None), "1000", Postmaster, "Connections at a time.";
+        "max_connections" int(1, 262_143, Unit::None), "2000", Postmaster, "Connections at a time.";
         "superuser_reserved_connections" int(0, 262_143, Unit::None), "3", Postmaster, "Of these, kept for superusers.";
+        "squilla.hba" Text, "", Postmaster, "Who may come from where and how, in the form of pg_hba.conf, a rule a line; empty trusts this machine until a role has a password, and asks everybody for one then.";
         "authentication_timeout" int(1, 600, Unit::S), "60", Postmaster, "Time to log in.";
         "squilla.max_message_bytes" int(1024, 1_073_741_823, Unit::Bytes), "1073741823", Postmaster, "Longest message from a client.";
         "squilla.max_statement_depth" int(16, 100_000, Unit::None), "1000", User, "Deepest nesting of an expression or query.";
         "squilla.max_prepared_statements" int(1, 1_000_000, Unit::None), "10000", User, "Prepared statements of one session.";
-        "squilla.max_cursors" int(1, 1_000_000, Unit::None), "1000", User, "Open cursors and portals of one session.";
+        "squilla.max_cursors" int(1, 1_000_000, Unit::None), "1000", User, "Open cursors of one session.";
+        "squilla.cursor_memory" int(65_536, i64::MAX, Unit::Bytes), "67108864", User, "Bytes of rows that a cursor keeps in memory to scroll back; a SCROLL cursor writes more to disk, others then only go forward.";
     }
     "Rows that fail" {
         "squilla.on_error" Enum(&["null", "raise", "keep"]), "null", User, "What a failing row gives: NULL and an entry in squilla.row_errors, an error, or a composite (value, error).";

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -23,11 +23,16 @@ pub use squilla_infer::stats::ModelStats;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
+use crate::catalog::data::SUPERUSER;
+use crate::catalog::roles::{EVERYBODY, Object, no_role};
 use crate::error::from_datafusion;
 use crate::exec::env::PoolMemory;
 use crate::exec::row_errors::RowErrorLog;
 use crate::run::{LocalRunner, Runner};
-use crate::session::{Session, SessionOptions, SessionShared, state};
+use crate::session::advisory::AdvisoryLocks;
+use crate::session::notify::Channels;
+use crate::session::shared::SessionShared;
+use crate::session::{Session, SessionOptions, state};
 use crate::source::files::FileAccess;
 use crate::system::procs::Proc;
 use crate::table::Tables;
@@ -46,21 +51,6 @@ pub struct Config {
     pub families: Families,
     /// The model service.
     pub models: Models,
-}
-
-/// How a role may log in.
-#[derive(Clone, Debug)]
-pub enum Authentication {
-    /// Without a password, as this role.
-    Trust {
-        /// The role the session runs as.
-        role: String,
-    },
-    /// By SCRAM-SHA-256 against this verifier (a made-up one for an unknown role, so that it cannot be told).
-    Scram {
-        /// `SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>`
-        verifier: Option<String>,
-    },
 }
 
 /// The database.
@@ -85,6 +75,12 @@ pub struct Database {
     pub runner: Arc<dyn Runner>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
+    /// Advisory locks.
+    pub advisory: AdvisoryLocks,
+    /// LISTEN and NOTIFY.
+    pub channels: Channels,
+    /// No new work is taken: the server is about to stop.
+    pub draining: AtomicBool,
     settings: RwLock<Settings>,
     env: Arc<Env>,
     base: SessionState,
@@ -148,6 +144,9 @@ impl Database {
             threads,
             runner: Arc::new(LocalRunner),
             started_us: chrono::Utc::now().timestamp_micros(),
+            advisory: AdvisoryLocks::default(),
+            channels: Channels::default(),
+            draining: AtomicBool::new(false),
             settings: RwLock::new(settings),
             env,
             base,
@@ -159,25 +158,46 @@ impl Database {
         }))
     }
 
-    /// A new session. 3D000 for another database than `squilla`.
+    /// A new session. 3D000 for another database than `squilla`, 53300 beyond the role's CONNECTION LIMIT.
     pub fn connect(self: &Arc<Self>, options: SessionOptions) -> Result<Session> {
-        if options.database != "squilla" && options.database != options.user {
+        // Tools that only look around ask for the database postgres.
+        if !matches!(options.database.as_str(), "squilla" | "postgres") && options.database != options.user {
             return Err(Error::new(Kind::UndefinedDatabase, format!("database \"{}\" does not exist", options.database)));
         }
+        let data = self.catalog.snapshot();
+        let role = data.roles.get(&options.user).ok_or_else(|| no_role(&options.user))?;
+        let superuser = role.superuser;
+        let allowed = data.may(&options.user, &Object::Database, SUPERUSER, "CONNECT", false);
+        if !allowed {
+            return Err(
+                Error::new(Kind::InsufficientPrivilege, "permission denied for database \"squilla\"").detail("User does not have CONNECT privilege.")
+            );
+        }
         let mut settings = self.settings.read().clone();
-        settings.set_internal("session_authorization", options.user.clone());
-        let superuser = self.catalog.snapshot().roles.get(&options.user).is_none_or(|r| r.superuser);
-        settings.set_internal("is_superuser", if superuser { "on" } else { "off" });
+        for (name, value) in &role.settings {
+            // A setting that has become wrong must not lock the role out.
+            let _ = settings.set(name, value, Source::Client, true);
+        }
         for (name, value) in &options.startup {
             settings.set(name, value, Source::Client, superuser)?;
         }
+        settings.set_internal("session_authorization", options.user.clone());
+        settings.set_internal("is_superuser", if superuser { "on" } else { "off" });
         let pid = self.next_pid.fetch_add(1, Ordering::Relaxed) & 0x7fff_ffff;
         let shared = Arc::new(SessionShared::new(pid, rand::random::<i32>(), &options));
         let mut sessions = self.sessions.lock();
+        if role.connection_limit >= 0 && !superuser {
+            let there = sessions.values().filter_map(Weak::upgrade).filter(|s| s.user == options.user).count();
+            if there >= role.connection_limit as usize {
+                return Err(Error::new(Kind::TooManyConnections, format!("too many connections for role \"{}\"", options.user)));
+            }
+        }
         sessions.retain(|_, s| s.strong_count() > 0);
         sessions.insert(pid, Arc::downgrade(&shared));
         drop(sessions);
-        Ok(Session::new(Arc::clone(self), shared, settings, superuser))
+        let session = Session::new(Arc::clone(self), shared, settings, superuser);
+        session.inner.lock().default_modes();
+        Ok(session)
     }
 
     /// CancelRequest: stops the statement of the session with this key. False when there is none.
@@ -201,16 +221,33 @@ impl Database {
         self.catalog.snapshot().roles.values().any(|r| r.scram_verifier.is_some())
     }
 
-    /// How `user` may log in from an address that is `loopback` or not.
-    pub fn authentication(&self, user: &str, loopback: bool) -> Authentication {
+    /// The role that a client is without proof: while only the first role exists, everybody is it.
+    pub fn trusted(&self, user: &str) -> Result<String> {
         let data = self.catalog.snapshot();
-        let passwords = data.roles.values().any(|r| r.scram_verifier.is_some());
-        if loopback && !passwords {
-            // While no role has been made, everybody on this machine is the superuser.
-            let role = if data.roles.contains_key(user) || data.roles.len() > 1 { user } else { crate::catalog::data::SUPERUSER };
-            return Authentication::Trust { role: role.to_owned() };
+        if data.listed_roles().count() == 1 {
+            return Ok(SUPERUSER.to_owned());
         }
-        Authentication::Scram { verifier: data.roles.get(user).filter(|r| r.login).and_then(|r| r.scram_verifier.clone()) }
+        self.may_log_in(user)?;
+        Ok(user.to_owned())
+    }
+
+    /// 28000 for a role that does not exist or may not log in. To be asked after the role was proved.
+    pub fn may_log_in(&self, user: &str) -> Result<()> {
+        let data = self.catalog.snapshot();
+        let refused = |message: String| Err(Error::new(Kind::InvalidAuthorization, message));
+        match data.roles.get(user).filter(|_| user != EVERYBODY) {
+            None => refused(format!("role \"{user}\" does not exist")),
+            Some(role) if !role.login => refused(format!("role \"{user}\" is not permitted to log in")),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// The SCRAM verifier of a role whose password is valid now; a client cannot tell the reasons for None apart.
+    pub fn verifier(&self, user: &str) -> Option<String> {
+        let data = self.catalog.snapshot();
+        let role = data.roles.get(user).filter(|_| user != EVERYBODY)?;
+        let valid = role.valid_until_us.is_none_or(|until| until > chrono::Utc::now().timestamp_micros());
+        role.scram_verifier.clone().filter(|_| valid)
     }
 
     /// The server's settings.

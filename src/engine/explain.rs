@@ -21,13 +21,14 @@ use crate::command::column;
 use crate::command::sessions::text_rows;
 use crate::error::from_datafusion;
 use crate::session::{Execution, RowsTag, Session};
-use crate::statement::{CopySource, Explain, Statement, StatementKind};
+use crate::statement::copy::CopySource;
+use crate::statement::{Explain, Statement, StatementKind};
 
 /// Runs EXPLAIN.
 pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<ScalarValue>) -> Result<Execution> {
     let query = query_of(&explain.statement)?;
     let started = Instant::now();
-    let mut plan = session.plan_query(query, &explain.statement.text, &[]).await?;
+    let mut plan = session.plan_query(query, &explain.statement.source, &[]).await?;
     if !parameters.is_empty() {
         plan = plan.with_param_values(datafusion::common::ParamValues::from(parameters)).map_err(from_datafusion)?;
     }

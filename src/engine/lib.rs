@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod memory;
 pub mod plan;
 pub mod postgres;
+pub mod privileges;
 pub mod run;
 pub mod session;
 pub mod sink;

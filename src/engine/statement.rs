@@ -7,15 +7,19 @@
 
 pub mod alter;
 pub mod order;
+pub mod copy;
+pub mod cursor;
+mod grant;
+pub mod role;
 
 use std::sync::Arc;
 
-use sqlparser::ast::{self, Ident, ObjectName, Query};
+use sqlparser::ast::{self, Ident, ObjectName};
 use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Kind, Result};
 
 use crate::error::{from_parser, position};
 use crate::foreign::{self, Foreign};
@@ -27,6 +31,8 @@ pub struct Statement {
     pub kind: Arc<StatementKind>,
     /// Its text, without the semicolon.
     pub text: Arc<str>,
+    /// The whole text that it was a part of: what positions of errors count in.
+    pub source: Arc<str>,
 }
 
 /// The sorts of statements.
@@ -46,7 +52,7 @@ pub enum StatementKind {
     /// CREATE, ALTER and DROP of servers and user mappings
     Foreign(Foreign),
     /// COPY
-    Copy(Box<Copy>),
+    Copy(Box<copy::Copy>),
     /// CREATE EXTERNAL TABLE
     CreateExternalTable(Box<CreateExternalTable>),
     /// EXPLAIN
@@ -55,6 +61,14 @@ pub enum StatementKind {
     Alter(Box<alter::AlterRelation>),
     /// REFRESH MATERIALIZED VIEW
     Refresh(Box<alter::Refresh>),
+    /// DECLARE CURSOR
+    Declare(Box<cursor::Declare>),
+    /// FETCH, MOVE
+    Fetch(cursor::Fetch),
+    /// CLOSE; None is ALL
+    Close(Option<String>),
+    /// What is about roles and privileges.
+    Role(Box<role::RoleStatement>),
 }
 
 /// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
@@ -70,55 +84,6 @@ pub struct CreateModel {
     pub task: String,
     /// Options, names in lower case.
     pub options: Vec<(String, String)>,
-}
-
-/// COPY in both directions.
-#[derive(Clone, Debug)]
-pub struct Copy {
-    /// What is copied.
-    pub source: CopySource,
-    /// TO (true) or FROM.
-    pub to: bool,
-    /// The other end.
-    pub target: CopyTarget,
-    /// Options, names in lower case.
-    pub options: Vec<(String, CopyOption)>,
-}
-
-/// The SQL end of COPY.
-#[derive(Clone, Debug)]
-pub enum CopySource {
-    /// (query)
-    Query(Box<Query>),
-    /// table (columns)
-    Table {
-        /// Table.
-        name: ObjectName,
-        /// Columns; empty is all.
-        columns: Vec<Ident>,
-    },
-}
-
-/// The file end of COPY.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CopyTarget {
-    /// STDIN
-    Stdin,
-    /// STDOUT
-    Stdout,
-    /// Path or URL.
-    Location(String),
-}
-
-/// The value of a COPY option.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CopyOption {
-    /// FORMAT parquet, DELIMITER ';', ROW_GROUP_SIZE 1000
-    Value(String),
-    /// PARTITION_BY (a, b), FORCE_QUOTE *
-    List(Vec<String>),
-    /// HEADER alone
-    Flag,
 }
 
 /// `CREATE EXTERNAL TABLE [IF NOT EXISTS] t [(columns)] STORED AS format LOCATION 'url' [OPTIONS (...)]`
@@ -157,14 +122,19 @@ pub struct Explain {
     pub statement: Statement,
 }
 
+/// Parameters that a Bind message can carry.
+const PARAMETERS_MAX: u32 = 65_535;
+
 /// Splits and parses `sql`. An empty text gives an empty list.
 pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| located(ParserError::from(e), sql, None))?;
     check_chains(&tokens, depth_max)?;
+    check_parameters(&tokens)?;
     let mut parser =
         Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(alter::do_nothing(order::normal(join_operators(tokens))));
     let mut statements = Vec::new();
+    let source: Arc<str> = Arc::from(sql);
     loop {
         while parser.consume_token(&Token::SemiColon) {}
         if parser.peek_token_ref().token == Token::EOF {
@@ -186,8 +156,21 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
             StatementKind::Foreign(foreign) => foreign.shown(text),
             _ => Arc::from(text),
         };
-        statements.push(Statement { kind: Arc::new(kind), text });
+        statements.push(Statement { kind: Arc::new(kind), text, source: Arc::clone(&source) });
     }
+}
+
+/// `$n` is from 1 to what a message can carry: 42P02 for others.
+fn check_parameters(tokens: &[TokenWithSpan]) -> Result<()> {
+    for token in tokens {
+        if let Token::Placeholder(name) = &token.token
+            && let Some(number) = name.strip_prefix('$').filter(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+            && !number.parse::<u32>().is_ok_and(|n| (1..=PARAMETERS_MAX).contains(&n))
+        {
+            return Err(Error::new(Kind::UndefinedParameter, format!("there is no parameter {name}")));
+        }
+    }
+    Ok(())
 }
 
 /// A chain of operators (`1 + 1 + ...`, `a OR b OR ...`, UNION) becomes a tree as deep as the chain is long, which the parser's
@@ -208,8 +191,7 @@ fn check_chains(tokens: &[TokenWithSpan], depth_max: usize) -> Result<()> {
             _ => lengths.last_mut().into_iter().for_each(|l| *l += 1),
         }
         if lengths.len() > depth_max || lengths.last().is_some_and(|l| *l > depth_max) {
-            return Err(squilla_core::error::Error::new(squilla_core::error::Kind::TooComplex, "statement is nested too deep")
-                .hint("The limit is the setting squilla.max_statement_depth."));
+            return Err(Error::new(Kind::TooComplex, "statement is nested too deep").hint("The limit is the setting squilla.max_statement_depth."));
         }
     }
     Ok(())
@@ -248,7 +230,7 @@ fn offset(sql: &str, parser: &Parser) -> usize {
     line_start + rest.char_indices().nth(start.column.saturating_sub(1) as usize).map_or(rest.len(), |(i, _)| i)
 }
 
-fn located(error: ParserError, sql: &str, parser: Option<&Parser>) -> squilla_core::error::Error {
+fn located(error: ParserError, sql: &str, parser: Option<&Parser>) -> Error {
     let text = error.to_string();
     let mut ours = from_parser(error);
     // sqlparser ends its messages with " at Line: 1, Column: 8".
@@ -284,7 +266,8 @@ fn syntax_message(text: &str) -> String {
     }
 }
 
-type Parsed<T> = std::result::Result<T, ParserError>;
+/// What the parser's steps give.
+pub(crate) type Parsed<T> = std::result::Result<T, ParserError>;
 
 fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
     let words = |p: &Parser, list: &[&str]| list.iter().enumerate().all(|(i, word)| is_word(&p.peek_nth_token(i).token, word));
@@ -298,8 +281,17 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
         let names = parser.parse_comma_separated(|p| p.parse_object_name(false).map(|n| name_text(&n)))?;
         return Ok(StatementKind::DropModel { if_exists, names });
     }
+    if words(parser, &["TABLE"]) {
+        return table(parser).map(|q| StatementKind::Sql(Box::new(ast::Statement::Query(q))));
+    }
     if words(parser, &["COPY"]) {
-        return copy(parser).map(|c| StatementKind::Copy(Box::new(c)));
+        return copy::parse(parser).map(|c| StatementKind::Copy(Box::new(c)));
+    }
+    if let Some(kind) = cursor::parse(parser)? {
+        return Ok(kind);
+    }
+    if let Some(kind) = role::parse(parser)? {
+        return Ok(StatementKind::Role(Box::new(kind)));
     }
     if words(parser, &["CREATE", "EXTERNAL", "TABLE"]) || words(parser, &["CREATE", "OR", "REPLACE", "EXTERNAL", "TABLE"]) {
         return create_external(parser).map(|c| StatementKind::CreateExternalTable(Box::new(c)));
@@ -319,10 +311,19 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     parser.parse_statement().map(|s| StatementKind::Sql(Box::new(s)))
 }
 
+/// `TABLE name`: all of its rows.
+fn table(parser: &mut Parser) -> Parsed<Box<ast::Query>> {
+    expect(parser, "TABLE")?;
+    let name = parser.parse_object_name(false)?;
+    crate::bind::relation::table_query(&name, &[]).map_err(|e| ParserError::ParserError(e.message))
+}
+
+/// Whether a token is this word, unquoted.
 pub(crate) fn is_word(token: &Token, word: &str) -> bool {
     matches!(token, Token::Word(w) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
 
+/// Takes the word if it is next.
 pub(crate) fn accept(parser: &mut Parser, word: &str) -> bool {
     let found = is_word(&parser.peek_token_ref().token, word);
     if found {
@@ -331,6 +332,7 @@ pub(crate) fn accept(parser: &mut Parser, word: &str) -> bool {
     found
 }
 
+/// Takes the word, or fails.
 pub(crate) fn expect(parser: &mut Parser, word: &str) -> Parsed<()> {
     if accept(parser, word) { Ok(()) } else { parser.expected(word, parser.peek_token()) }
 }
@@ -388,6 +390,7 @@ pub(crate) fn option_list(parser: &mut Parser) -> Parsed<Vec<(String, String)>> 
     Ok(options)
 }
 
+/// A literal or word as the value of an option.
 pub(crate) fn option_value(parser: &mut Parser) -> Parsed<String> {
     let minus = parser.consume_token(&Token::Minus);
     match parser.next_token().token {
@@ -396,87 +399,6 @@ pub(crate) fn option_value(parser: &mut Parser) -> Parsed<String> {
         Token::Number(n, _) => Ok(if minus { format!("-{n}") } else { n }),
         Token::Word(w) => Ok(w.value),
         _ => parser.expected("an option value", parser.peek_token()),
-    }
-}
-
-fn copy(parser: &mut Parser) -> Parsed<Copy> {
-    expect(parser, "COPY")?;
-    let source = if parser.consume_token(&Token::LParen) {
-        let query = parser.parse_query()?;
-        parser.expect_token(&Token::RParen)?;
-        CopySource::Query(query)
-    } else {
-        let name = parser.parse_object_name(false)?;
-        let columns = if parser.consume_token(&Token::LParen) {
-            let columns = parser.parse_comma_separated(Parser::parse_identifier)?;
-            parser.expect_token(&Token::RParen)?;
-            columns
-        } else {
-            Vec::new()
-        };
-        CopySource::Table { name, columns }
-    };
-    let to = accept(parser, "TO");
-    if !to {
-        expect(parser, "FROM")?;
-    }
-    let target = match parser.next_token().token {
-        Token::SingleQuotedString(location) => CopyTarget::Location(location),
-        Token::Word(w) if w.value.eq_ignore_ascii_case("stdin") => CopyTarget::Stdin,
-        Token::Word(w) if w.value.eq_ignore_ascii_case("stdout") => CopyTarget::Stdout,
-        _ => return parser.expected("STDIN, STDOUT or a quoted path", parser.peek_token()),
-    };
-    accept(parser, "WITH");
-    let options = if parser.consume_token(&Token::LParen) { copy_options(parser)? } else { legacy_copy_options(parser)? };
-    Ok(Copy { source, to, target, options })
-}
-
-fn copy_options(parser: &mut Parser) -> Parsed<Vec<(String, CopyOption)>> {
-    let mut options = Vec::new();
-    while parser.peek_token_ref().token != Token::RParen {
-        let Token::Word(name) = parser.next_token().token else {
-            return parser.expected("an option name", parser.peek_token());
-        };
-        let _ = parser.consume_token(&Token::Eq);
-        let value = match parser.peek_token_ref().token {
-            Token::Comma | Token::RParen => CopyOption::Flag,
-            Token::LParen => {
-                parser.next_token();
-                let list = parser.parse_comma_separated(Parser::parse_identifier)?;
-                parser.expect_token(&Token::RParen)?;
-                CopyOption::List(list.iter().map(ident_text).collect())
-            }
-            Token::Mul => {
-                parser.next_token();
-                CopyOption::List(vec!["*".into()])
-            }
-            _ => CopyOption::Value(option_value(parser)?),
-        };
-        options.push((name.value.to_lowercase(), value));
-        if !parser.consume_token(&Token::Comma) {
-            break;
-        }
-    }
-    parser.expect_token(&Token::RParen)?;
-    Ok(options)
-}
-
-/// The spelling before PostgreSQL 9: `CSV HEADER DELIMITER ',' NULL ''`, still sent by tools.
-fn legacy_copy_options(parser: &mut Parser) -> Parsed<Vec<(String, CopyOption)>> {
-    let mut options = Vec::new();
-    loop {
-        if accept(parser, "CSV") {
-            options.push(("format".into(), CopyOption::Value("csv".into())));
-        } else if accept(parser, "BINARY") {
-            options.push(("format".into(), CopyOption::Value("binary".into())));
-        } else if accept(parser, "HEADER") {
-            options.push(("header".into(), CopyOption::Flag));
-        } else if let Some(name) = ["DELIMITER", "NULL", "QUOTE", "ESCAPE", "ENCODING"].into_iter().find(|w| accept(parser, w)) {
-            accept(parser, "AS");
-            options.push((name.to_lowercase(), CopyOption::Value(option_value(parser)?)));
-        } else {
-            return Ok(options);
-        }
     }
 }
 
@@ -559,7 +481,7 @@ fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> 
     let start = offset(sql, parser);
     let kind = statement(parser, sql, depth_max)?;
     let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
-    Ok(Explain { analyze, verbose, json, costs, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
+    Ok(Explain { analyze, verbose, json, costs, statement: Statement { kind: Arc::new(kind), text: Arc::from(text), source: Arc::from(sql) } })
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Arguments of the command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -49,9 +48,9 @@ pub struct Common {
 /// `squilla serve`
 #[derive(Args, Debug)]
 pub struct Serve {
-    /// Address of the PostgreSQL protocol.
+    /// Address of the PostgreSQL protocol, HOST:PORT.
     #[arg(long, env = "SQUILLA_LISTEN", default_value = "127.0.0.1:5433")]
-    pub listen: SocketAddr,
+    pub listen: String,
     /// Address of /healthz, /readyz and /metrics, or off.
     #[arg(long, env = "SQUILLA_HTTP_LISTEN", default_value = "off")]
     pub http_listen: String,
@@ -61,6 +60,9 @@ pub struct Serve {
     /// Private key (PEM) for TLS.
     #[arg(long, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// Authorities (PEM) that certificates of clients come from, for rules of squilla.hba with the method cert.
+    #[arg(long, requires = "tls_cert")]
+    pub tls_ca: Option<PathBuf>,
     /// Seconds that running statements have to finish after SIGTERM.
     #[arg(long, default_value_t = 30)]
     pub drain_seconds: u64,

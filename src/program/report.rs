@@ -8,13 +8,16 @@ pub fn print(error: &Error) {
     print_rest(error);
 }
 
-/// Prints detail and hint.
+/// Prints detail, hint and context.
 pub fn print_rest(error: &Error) {
     if let Some(detail) = &error.detail {
         eprintln!("DETAIL:  {detail}");
     }
     if let Some(hint) = &error.hint {
         eprintln!("HINT:  {hint}");
+    }
+    if let Some(context) = &error.context {
+        eprintln!("CONTEXT:  {context}");
     }
 }
 

@@ -6,11 +6,16 @@ use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use indicatif::{ProgressBar, ProgressStyle};
 use squilla_core::error::{Error, Result};
-use squilla_engine::session::{Execution, Session, SessionOptions};
+use squilla_engine::session::{CopyIn, Execution, Session, SessionOptions};
 use squilla_engine::statement::Statement;
+use squilla_server::backend::input;
+use squilla_server::copy::receive::{self, Incoming};
+use squilla_server::copy::{CopyOptions, Value};
 
 use crate::arguments::{Format, Sql};
 use crate::table::Printer;
@@ -55,6 +60,14 @@ async fn one(session: &Arc<Session>, statement: &Statement, format: Format) -> R
     };
     let execution = stoppable(session, work).await?;
     let (fields, mut stream) = match execution {
+        Execution::CopyIn(copy) => {
+            let rows = stoppable(session, copy_in(session, *copy)).await?;
+            progress.finish_and_clear();
+            if format == Format::Table {
+                println!("COPY {rows}");
+            }
+            return Ok(());
+        }
         Execution::Rows { fields, stream, .. } | Execution::CopyOut { fields, stream, .. } => (fields, stream),
         Execution::Done { tag } => {
             progress.finish_and_clear();
@@ -73,6 +86,39 @@ async fn one(session: &Arc<Session>, statement: &Statement, format: Format) -> R
     }
     progress.finish_and_clear();
     printer.finish()
+}
+
+/// COPY FROM a file, or from standard input.
+async fn copy_in(session: &Arc<Session>, copy: CopyIn) -> Result<u64> {
+    let CopyIn { table, columns, options, file, batches, rows } = copy;
+    let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let options = CopyOptions::new(options.iter().map(|(name, value)| (name.as_str(), Value::from(value))), &names, true)?;
+    let incoming = Incoming { table: &table, columns: &columns, options, input: input(session) };
+    let mut bytes = file.unwrap_or_else(standard_input);
+    let reading = async {
+        let done = receive::read(&mut bytes, &incoming, &batches).await;
+        drop(batches);
+        done
+    };
+    // The rows flow from one to the other: both have to run.
+    let (read, stored) = futures::join!(reading, rows);
+    read.and(stored)
+}
+
+/// Standard input in steps of 64 KiB.
+fn standard_input() -> BoxStream<'static, Result<Bytes>> {
+    futures::stream::try_unfold((), |()| async {
+        let read = tokio::task::spawn_blocking(|| {
+            let mut chunk = vec![0; 64 << 10];
+            let count = std::io::stdin().read(&mut chunk)?;
+            chunk.truncate(count);
+            Ok::<_, std::io::Error>(chunk)
+        });
+        let chunk = read.await.map_err(|e| Error::internal(format!("reading standard input failed: {e}")))?;
+        let chunk = chunk.map_err(|e| Error::io("could not read standard input", e))?;
+        Ok((!chunk.is_empty()).then(|| (Bytes::from(chunk), ())))
+    })
+    .boxed()
 }
 
 /// Ctrl-C cancels the statement.

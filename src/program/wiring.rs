@@ -3,6 +3,7 @@
 //! Settings come in this order: defaults, squilla.toml, `SQUILLA_<NAME>` variables, `--set`. Nothing else reads the
 //! environment but what is read here: the cache folders, HF_HOME and friends, and AWS_* inside the object store.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -141,7 +142,8 @@ const LOG_FILTER: &str =
 /// Logs to standard error: text for people, JSON where SQUILLA_LOG_FORMAT=json.
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SQUILLA_LOG").unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_FILTER));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(std::io::stderr().is_terminal());
     if variable("SQUILLA_LOG_FORMAT").as_deref() == Some("json") {
         builder.json().init();
     } else {

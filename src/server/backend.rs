@@ -18,9 +18,10 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use squilla_engine::postgres::names;
 use squilla_engine::session::parameters;
+use squilla_engine::session::shared::Notification;
 use squilla_engine::session::view::SessionView;
-use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, Session, TransactionStatus};
-use squilla_engine::statement::Statement;
+use squilla_engine::session::{Execution, OutputStyle, Prepared, ResultField, RowStream, Session, TransactionStatus};
+use squilla_engine::statement::{Statement, StatementKind};
 use squilla_engine::system::view::{SystemView, ViewSource};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -41,6 +42,28 @@ pub struct Described {
     pub parameters: Vec<SqlType>,
     /// Columns; None for statements without rows.
     pub fields: Option<Vec<ResultField>>,
+}
+
+impl Described {
+    fn new(prepared: Prepared) -> Self {
+        let parameters = prepared.parameter_types().to_vec();
+        let fields = prepared.fields().map(<[ResultField]>::to_vec);
+        Self { prepared, parameters, fields }
+    }
+
+    /// The cursor that FETCH, MOVE or CLOSE names.
+    pub fn cursor_name(&self) -> Option<&str> {
+        match &*self.prepared.statement.kind {
+            StatementKind::Fetch(fetch) => Some(&fetch.name),
+            StatementKind::Close(name) => name.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.prepared.statement.text)
+    }
 }
 
 /// What ReadyForQuery reports.
@@ -93,11 +116,12 @@ pub struct Backend {
     keys: CancelKeys,
     cancel: StatementToken,
     deadline: Option<Instant>,
+    begun: std::time::Instant,
 }
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        self.session.cancel();
+        self.session.close();
         self.keys.keys.lock().remove(&self.session.backend_pid());
     }
 }
@@ -112,7 +136,7 @@ impl Backend {
     pub fn new(session: Session, engine: tokio::runtime::Handle, keys: CancelKeys, image_encoder: Option<ImageEncoder>) -> Self {
         let cancel = Arc::new(Mutex::new(CancellationToken::new()));
         keys.keys.lock().insert(session.backend_pid(), (session.secret(), Arc::clone(&cancel)));
-        Self { session: Arc::new(session), engine, image_encoder, keys, cancel, deadline: None }
+        Self { session: Arc::new(session), engine, image_encoder, keys, cancel, deadline: None, begun: std::time::Instant::now() }
     }
 
     /// Runs work on the engine's threads.
@@ -123,6 +147,7 @@ impl Backend {
     /// A new statement begins: what was cancelled before does not concern it, and its time starts now.
     pub fn begin_statement(&mut self) {
         *self.cancel.lock() = CancellationToken::new();
+        self.begun = std::time::Instant::now();
         self.deadline = limit(&self.session.settings(), "statement_timeout").map(|limit| Instant::now() + limit);
     }
 
@@ -169,11 +194,99 @@ impl Backend {
     /// A statement to its plan.
     pub fn prepare(&self, statement: Statement, types: Vec<Option<SqlType>>) -> impl Future<Output = Result<Described>> + Send + 'static + use<> {
         let session = Arc::clone(&self.session);
-        async move {
-            let prepared = session.prepare(&statement, &types).await?;
-            let parameters = prepared.parameter_types().to_vec();
-            let fields = prepared.fields().map(<[ResultField]>::to_vec);
-            Ok(Described { prepared, parameters, fields })
+        async move { session.prepare(&statement, &types).await.map(Described::new) }
+    }
+
+    /// Keeps a statement under its name, where SQL finds it too; its serial number.
+    pub fn name_statement(&self, name: &str, described: &Described) -> u64 {
+        self.session.name_statement(name, described.prepared.clone())
+    }
+
+    /// The serial number of the statement that has this name now.
+    pub fn named_serial(&self, name: &str) -> Option<u64> {
+        self.session.named_serial(name)
+    }
+
+    /// The statement that has this name now, made by a Parse message or by PREPARE.
+    pub fn named(&self, name: &str) -> Option<Described> {
+        self.session.named(name).map(Described::new)
+    }
+
+    /// Forgets a name; one that is not there is as well.
+    pub fn forget_statement(&self, name: &str) {
+        self.session.forget_statement(name);
+    }
+
+    /// How many statements have names.
+    pub fn named_count(&self) -> usize {
+        self.session.named_count()
+    }
+
+    /// A cursor of SQL: its columns, and whether it is binary.
+    pub fn cursor(&self, name: &str) -> Option<(Arc<Vec<ResultField>>, bool)> {
+        self.session.cursor(name)
+    }
+
+    /// The next rows of a cursor of SQL; 0 is all.
+    pub fn read_cursor(&self, name: &str, most: usize) -> Result<RowStream> {
+        self.session.read_cursor(name, most as u64)
+    }
+
+    /// Makes a portal a cursor of SQL.
+    pub fn adopt_cursor(&self, name: &str, described: &Described, fields: Arc<Vec<ResultField>>, rows: RowStream, position: u64) {
+        self.session.adopt_cursor(name, described.text(), fields, rows, position);
+    }
+
+    /// Closes a cursor of SQL, if it is there.
+    pub fn close_cursor(&self, name: &str) {
+        self.session.close_cursor(name);
+    }
+
+    /// Several statements came in one message.
+    pub fn begin_implicit(&self) {
+        self.session.begin_implicit();
+    }
+
+    /// That message has been answered.
+    pub fn end_implicit(&self, well: bool) -> impl Future<Output = Result<()>> + Send + 'static + use<> {
+        let session = Arc::clone(&self.session);
+        async move { session.end_implicit(well).await }
+    }
+
+    /// Completes when the session is to end or, where `listening`, when there are notifications.
+    pub fn woken(&self, listening: bool) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let shared = Arc::clone(&self.session.shared);
+        async move { shared.woken(listening).await }
+    }
+
+    /// Notifications that the client may hear now.
+    pub fn notifications(&self) -> Vec<Notification> {
+        self.session.take_notifications()
+    }
+
+    /// log_min_duration_statement, after a statement.
+    pub fn log_duration(&self, text: &str) {
+        let settings = self.session.settings();
+        let least = settings.int("log_min_duration_statement");
+        let took = self.begun.elapsed();
+        if least >= 0 && took.as_millis() as i64 >= least {
+            tracing::info!(
+                query_id = self.session.query_id(),
+                pid = self.session.backend_pid(),
+                duration_ms = took.as_secs_f64() * 1000.0,
+                statement = text,
+                "duration"
+            );
+        }
+    }
+
+    /// A statement failed: what the log says of it.
+    pub fn log_error(&self, error: &Error) {
+        let (query_id, pid) = (self.session.query_id(), self.session.backend_pid());
+        if error.kind == Kind::Internal {
+            tracing::error!(query_id, pid, sqlstate = error.sqlstate(), source = ?error.source, "{}", error.message);
+        } else {
+            tracing::debug!(query_id, pid, sqlstate = error.sqlstate(), "{}", error.message);
         }
     }
 
@@ -183,17 +296,14 @@ impl Backend {
         async move { session.execute(&described.prepared, parameters::values(&parameters)?).await }
     }
 
+    /// What reading values depends on now.
+    pub fn input(&self) -> Input {
+        input(&self.session)
+    }
+
     /// The values of a Bind message.
     pub fn decode(&self, types: &[SqlType], bind: &Bind) -> Result<Vec<ArrayRef>> {
-        let style = self.session.output_style();
-        let input = Input {
-            clock: Clock {
-                zone: zone(&style),
-                day_first: style.date_style.to_ascii_lowercase().contains("dmy"),
-                now_us: chrono::Utc::now().timestamp_micros(),
-            },
-            reg_oids: Some(self.oids()),
-        };
+        let input = self.input();
         let format = |i: usize| bind.formats.get(if bind.formats.len() == 1 { 0 } else { i }).copied().unwrap_or(0);
         let mut values = Vec::with_capacity(types.len());
         for (i, (ty, bytes)) in types.iter().zip(&bind.parameters).enumerate() {
@@ -224,21 +334,9 @@ impl Backend {
         Arc::new(style)
     }
 
-    /// The catalog as this session sees it, made when it is first needed.
-    fn view(&self) -> impl Fn() -> Arc<SystemView> + Send + Sync + 'static + use<> {
-        let source = SessionView(Arc::downgrade(&self.session));
-        let made = OnceLock::new();
-        move || Arc::clone(made.get_or_init(|| source.view()))
-    }
-
     fn names(&self) -> RegNames {
-        let view = self.view();
+        let view = view(&self.session);
         Arc::new(move |kind, oid| Some(names::print(&view(), kind, oid)))
-    }
-
-    fn oids(&self) -> RegOids {
-        let view = self.view();
-        Arc::new(move |kind, name| names::resolve(&view(), kind, name))
     }
 
     /// Notices since the last call that the client wants to see: error, severity, SQLSTATE.
@@ -280,6 +378,28 @@ impl Backend {
     /// The session waits for its client again.
     pub fn finish(&self) {
         self.session.finish_statement();
+    }
+}
+
+/// The catalog as a session sees it, made when it is first needed.
+fn view(session: &Arc<Session>) -> impl Fn() -> Arc<SystemView> + Send + Sync + 'static + use<> {
+    let source = SessionView(Arc::downgrade(session));
+    let made = OnceLock::new();
+    move || Arc::clone(made.get_or_init(|| source.view()))
+}
+
+/// What reading values depends on in a session, now.
+pub fn input(session: &Arc<Session>) -> Input {
+    let style = session.output_style();
+    let view = view(session);
+    let oids: RegOids = Arc::new(move |kind, name| names::resolve(&view(), kind, name));
+    Input {
+        clock: Clock {
+            zone: zone(&style),
+            day_first: style.date_style.to_ascii_lowercase().contains("dmy"),
+            now_us: chrono::Utc::now().timestamp_micros(),
+        },
+        reg_oids: Some(oids),
     }
 }
 

@@ -10,13 +10,14 @@ use std::time::Duration;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::startup::{Authentication, BackendKeyData, ParameterStatus, SecretKey};
 use squilla_core::error::{Error, Kind};
-use squilla_engine::database::{Authentication as Rule, Database};
+use squilla_engine::database::Database;
 use squilla_engine::session::SessionOptions;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, CancelKeys};
 use crate::encode::style::ImageEncoder;
+use crate::hba::{Method, Route, Rules};
 use crate::query::Conversation;
 use crate::report::{self, Severity};
 use crate::startup::{self, Login, Request};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub slots: Arc<Semaphore>,
     /// Of these, kept for superusers.
     pub reserved: usize,
+    /// Who comes in how.
+    pub rules: Rules,
     /// Time to log in.
     pub authentication_timeout: Duration,
     /// Bytes of one message.
@@ -88,7 +91,8 @@ async fn log_in(stream: Box<dyn Stream>, first_byte: Option<u8>, peer: &Peer, sh
             return None;
         }
     };
-    match open(&mut opened.wire, opened.secure, &login, peer, shared).await {
+    let proof = Proof { secure: opened.secure, certificate: opened.certificate.take() };
+    match open(&mut opened.wire, &proof, &login, peer, shared).await {
         Ok((backend, slot)) => Some((Conversation::new(opened.wire, backend), slot)),
         Err(e) => {
             refuse(&mut opened.wire, e).await;
@@ -97,17 +101,46 @@ async fn log_in(stream: Box<dyn Stream>, first_byte: Option<u8>, peer: &Peer, sh
     }
 }
 
-/// Authenticates, makes the session and tells the client about it.
-async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared: &Shared) -> Result<(Backend, Slot), Broken> {
-    startup::answer_version(wire, login);
-    let user = match shared.database.authentication(&login.user, peer.loopback) {
-        Rule::Trust { role } => role,
-        Rule::Scram { verifier } => {
-            let tls = shared.tls.as_ref().filter(|_| secure);
-            startup::scram(wire, tls, &login.user, verifier.as_deref()).await?;
-            login.user.clone()
+/// What a connection shows of its client.
+struct Proof {
+    secure: bool,
+    /// Common name of the certificate that the client showed.
+    certificate: Option<String>,
+}
+
+/// Who the client is: the role that its session gets.
+async fn authenticate(wire: &mut Wire, proof: &Proof, login: &Login, peer: &Peer, shared: &Shared) -> Result<String, Broken> {
+    let refuse = |message: String| Broken::Fatal(Error::new(Kind::InvalidAuthorization, message));
+    let (database, user) = (&shared.database, login.user.as_str());
+    let route = Route { address: peer.address.map(|a| a.ip()), secure: proof.secure };
+    let host = peer.address.map_or_else(|| "[local]".to_owned(), |a| a.ip().to_string());
+    let encryption = if proof.secure { "SSL encryption" } else { "no encryption" };
+    match shared.rules.method(route, &login.database, user, !database.has_passwords()) {
+        Some(Method::Trust) => database.trusted(user).map_err(Broken::Fatal),
+        Some(Method::Scram) => {
+            let tls = shared.tls.as_ref().filter(|_| proof.secure);
+            startup::scram(wire, tls, user, database.verifier(user).as_deref()).await?;
+            database.may_log_in(user).map_err(Broken::Fatal)?;
+            Ok(user.to_owned())
         }
-    };
+        Some(Method::Certificate) => {
+            if proof.certificate.as_deref() != Some(user) {
+                return Err(refuse(format!("certificate authentication failed for user \"{user}\"")));
+            }
+            database.may_log_in(user).map_err(Broken::Fatal)?;
+            Ok(user.to_owned())
+        }
+        Some(Method::Reject) => {
+            Err(refuse(format!("pg_hba.conf rejects connection for host \"{host}\", user \"{user}\", database \"{}\", {encryption}", login.database)))
+        }
+        None => Err(refuse(format!("no pg_hba.conf entry for host \"{host}\", user \"{user}\", database \"{}\", {encryption}", login.database))),
+    }
+}
+
+/// Makes the session and tells the client about it.
+async fn open(wire: &mut Wire, proof: &Proof, login: &Login, peer: &Peer, shared: &Shared) -> Result<(Backend, Slot), Broken> {
+    startup::answer_version(wire, login);
+    let user = authenticate(wire, proof, login, peer, shared).await?;
     let slot = Arc::clone(&shared.slots)
         .try_acquire_owned()
         .map_err(|_| Broken::Fatal(Error::new(Kind::TooManyConnections, "sorry, too many clients already")))?;
@@ -118,7 +151,8 @@ async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared:
     let options =
         SessionOptions { user, database: login.database.clone(), application_name, client_addr: peer.address, startup: login.settings.clone() };
     let session = shared.database.connect(options).map_err(Broken::Fatal)?;
-    if !session.superuser && shared.slots.available_permits() < shared.reserved {
+    if !session.superuser() && shared.slots.available_permits() < shared.reserved {
+        session.close();
         return Err(Broken::Fatal(Error::new(
             Kind::TooManyConnections,
             "remaining connection slots are reserved for roles with the SUPERUSER attribute",
@@ -137,7 +171,7 @@ async fn open(wire: &mut Wire, secure: bool, login: &Login, peer: &Peer, shared:
 /// Says why, and leaves the client time to read it: closing at once could throw the message away with unread input.
 async fn refuse(wire: &mut Wire, reason: Broken) {
     let (Broken::Fatal(error) | Broken::Message(error, _)) = reason else { return };
-    if error.kind == Kind::InvalidPassword {
+    if matches!(error.kind, Kind::InvalidPassword | Kind::InvalidAuthorization) {
         tokio::time::sleep(REFUSAL_DELAY).await;
     }
     wire.put(report::error(&error, Severity::Fatal));

@@ -9,6 +9,7 @@ pub mod receive;
 pub mod write;
 
 use squilla_core::error::{Error, Kind, Result};
+use squilla_engine::statement::copy::CopyOption;
 
 /// The three formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,16 @@ pub enum Value<'a> {
     Text(&'a str),
     /// `name (a, b)` or `name *`
     List(&'a [String]),
+}
+
+impl<'a> From<&'a CopyOption> for Value<'a> {
+    fn from(option: &'a CopyOption) -> Self {
+        match option {
+            CopyOption::Flag => Value::Flag,
+            CopyOption::Value(text) => Value::Text(text),
+            CopyOption::List(list) => Value::List(list),
+        }
+    }
 }
 
 /// Checked options.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::CancelKeys;
 use crate::connection::{Peer, Shared, serve};
 use crate::encode::style::ImageEncoder;
+use crate::hba::Rules;
 use crate::tls::{Tls, TlsFiles};
 
 /// Clients that are not logged in yet, at a time.
@@ -40,6 +41,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Of these, kept for superusers.
     pub reserved_connections: usize,
+    /// Who comes in how.
+    pub rules: Rules,
     /// Time to log in.
     pub authentication_timeout: Duration,
     /// Bytes of one message of a client.
@@ -49,14 +52,15 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// One TCP address, defaults for the rest.
-    pub fn new(listen: SocketAddr) -> Self {
+    /// TCP addresses, defaults for the rest.
+    pub fn new(listen: Vec<SocketAddr>) -> Self {
         Self {
-            listen: vec![listen],
+            listen,
             socket: None,
             tls: None,
-            max_connections: 1000,
+            max_connections: 2000,
             reserved_connections: 3,
+            rules: Rules::default(),
             authentication_timeout: Duration::from_secs(60),
             message_bytes_max: 0x3fff_fffe,
             image_encoder: None,
@@ -112,6 +116,7 @@ impl Server {
             tls,
             slots: Arc::new(Semaphore::new(config.max_connections)),
             reserved: config.reserved_connections,
+            rules: config.rules,
             authentication_timeout: config.authentication_timeout,
             message_bytes_max: config.message_bytes_max,
             image_encoder: config.image_encoder,

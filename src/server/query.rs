@@ -8,32 +8,34 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
-use pgwire::messages::data::{FieldDescription, NoData, ParameterDescription, RowDescription};
+use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
-use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, ReadyForQuery};
+use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NotificationResponse, ReadyForQuery};
 use pgwire::messages::startup::ParameterStatus;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
-use squilla_engine::session::{Execution, ResultField, RowStream, RowsTag};
-use squilla_engine::statement::CopyOption;
+use squilla_engine::session::{CopyIn, Execution, ResultField, RowStream, RowsTag};
+use squilla_engine::statement::Statement;
+use squilla_engine::statement::copy::CopyOption;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Described, Status};
+use crate::backend::{Backend, Described, Status, caught};
+use crate::copy::receive::{self, Incoming};
 use crate::copy::{CopyFormat, CopyOptions, Value, write};
+use crate::describe::{outputs, row_description};
 use crate::encode::{OutputColumn, RowEncoder};
 use crate::frontend::{Bind, Frontend, Target};
 use crate::report::{self, Severity};
-use crate::running::{Stop, deliver, put_notices, watch};
+use crate::running::{Stop, deliver, put_notices, stopped, watch};
 use crate::stream::Source;
 use crate::wire::{Broken, Wire};
 
 /// Portals one session may hold.
 const PORTALS_MAX: usize = 10_000;
-/// How often an idle session looks whether another one has ended it.
-const TERMINATION_POLL: Duration = Duration::from_secs(1);
-
 /// A statement prepared by Parse. None is the empty query.
 type Prepared = Option<Arc<Described>>;
 
@@ -43,6 +45,8 @@ struct Portal {
     parameters: Vec<arrow::array::ArrayRef>,
     columns: Vec<OutputColumn>,
     state: PortalState,
+    /// Rows given so far.
+    given: u64,
 }
 
 enum PortalState {
@@ -51,6 +55,8 @@ enum PortalState {
         source: Box<Source>,
         tag: RowsTag,
     },
+    /// SQL has named the portal: its rows are those of the cursor of that name.
+    Cursor,
     /// Rows have been; another Execute gives none.
     Ended {
         tag: Option<RowsTag>,
@@ -61,7 +67,8 @@ enum PortalState {
 pub struct Conversation {
     wire: Wire,
     backend: Backend,
-    statements: HashMap<String, Prepared>,
+    /// The unnamed statement, and named ones with the serial number that the session knows them by.
+    statements: HashMap<String, (u64, Prepared)>,
     portals: HashMap<String, Portal>,
     skipping: bool,
     last_status: Status,
@@ -83,10 +90,21 @@ impl Conversation {
         }
         loop {
             let idle = self.backend.idle_limit(self.last_status);
+            let woken = self.backend.woken(self.last_status == Status::Idle);
             let message = tokio::select! {
+                biased;
                 message = self.wire.next() => message,
                 () = shutdown.cancelled() => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
-                () = terminated(&self.backend) => Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command"))),
+                () = woken => {
+                    if !self.backend.is_terminated() {
+                        self.put_notifications();
+                        if self.wire.flush().await.is_err() {
+                            return;
+                        }
+                        continue;
+                    }
+                    Err(Broken::Fatal(Error::new(Kind::AdminShutdown, "terminating connection due to administrator command")))
+                }
                 () = sleep(idle) => Err(Broken::Fatal(idle_error(self.last_status))),
             };
             let done = match message {
@@ -122,8 +140,14 @@ impl Conversation {
             Frontend::Execute { portal, rows_max } => self.execute(&portal, rows_max).await,
             Frontend::Close(target, name) => {
                 match target {
-                    Target::Statement => drop(self.statements.remove(&name)),
-                    Target::Portal => drop(self.portals.remove(&name)),
+                    Target::Statement => {
+                        self.statements.remove(&name);
+                        self.backend.forget_statement(&name);
+                    }
+                    Target::Portal => {
+                        self.portals.remove(&name);
+                        self.backend.close_cursor(&name);
+                    }
                 }
                 self.wire.put(PgWireBackendMessage::CloseComplete(CloseComplete::new()));
                 Ok(())
@@ -149,6 +173,7 @@ impl Conversation {
         if self.skipping {
             return Ok(());
         }
+        self.backend.log_error(&error);
         self.wire.put(report::error(&error, Severity::Error));
         // The client learns of it now: a cancelled plan may hold the session for a moment more.
         self.wire.flush().await.map_err(|_| Stop::Gone)?;
@@ -169,11 +194,12 @@ impl Conversation {
 
     /// ReadyForQuery, with everything that goes in front of it.
     async fn ready(&mut self) -> Done {
+        self.backend.finish();
         put_notices(&mut self.wire, &self.backend);
         for (name, value) in self.backend.changed_parameters() {
             self.wire.put(PgWireBackendMessage::ParameterStatus(ParameterStatus::new(name, value)));
         }
-        self.backend.finish();
+        self.put_notifications();
         let status = self.backend.status();
         if status == Status::Idle {
             // Portals live as long as their transaction.
@@ -182,6 +208,12 @@ impl Conversation {
         self.last_status = status;
         self.wire.put(PgWireBackendMessage::ReadyForQuery(ReadyForQuery::new(status.wire())));
         self.wire.flush().await.map_err(|_| Stop::Gone)
+    }
+
+    fn put_notifications(&mut self) {
+        for n in self.backend.notifications() {
+            self.wire.put(PgWireBackendMessage::NotificationResponse(NotificationResponse::new(n.pid, n.channel, n.payload)));
+        }
     }
 
     fn complete(&mut self, tag: String) {
@@ -208,13 +240,26 @@ impl Conversation {
             self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
             return Ok(());
         }
+        if statements.len() == 1 {
+            return self.simple(statements).await;
+        }
+        self.backend.begin_implicit();
+        let done = self.simple(statements).await;
+        let well = done.is_ok();
+        let ended = self.running(self.backend.end_implicit(well)).await;
+        done.and(ended)
+    }
+
+    async fn simple(&mut self, statements: Vec<Statement>) -> Done {
         for statement in statements {
             let described = Arc::new(self.running(self.backend.prepare(statement, Vec::new())).await?);
             if !described.parameters.is_empty() {
                 return Err(Stop::Failed(Error::new(Kind::UndefinedParameter, "there is no parameter $1")));
             }
-            let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns: Vec::new(), state: PortalState::Ready };
+            let text = described.text();
+            let mut portal = Portal { statement: Some(described), parameters: Vec::new(), columns: Vec::new(), state: PortalState::Ready, given: 0 };
             self.advance(&mut portal, 0, true).await?;
+            self.backend.log_duration(&text);
         }
         Ok(())
     }
@@ -222,13 +267,13 @@ impl Conversation {
     // ---- extended protocol
 
     async fn parse(&mut self, name: String, text: String, types: &[u32]) -> Done {
-        if !name.is_empty() && self.statements.contains_key(&name) {
+        if !name.is_empty() && self.statement(&name).is_some() {
             return Err(Stop::Failed(Error::new(Kind::DuplicatePrepared, format!("prepared statement \"{name}\" already exists"))));
         }
         if name.is_empty() {
             self.statements.remove("");
         }
-        if self.statements.len() >= self.backend.prepared_max() {
+        if !name.is_empty() && self.backend.named_count() >= self.backend.prepared_max() {
             let error = Error::new(Kind::ConfigurationLimit, "too many prepared statements");
             return Err(Stop::Failed(error.hint("The limit is the setting squilla.max_prepared_statements.")));
         }
@@ -242,13 +287,35 @@ impl Conversation {
             None => None,
             Some(statement) => Some(Arc::new(self.running(self.backend.prepare(statement, types)).await?)),
         };
-        self.statements.insert(name, prepared);
+        let serial = match &prepared {
+            Some(described) if !name.is_empty() => self.backend.name_statement(&name, described),
+            _ => 0,
+        };
+        self.statements.insert(name, (serial, prepared));
         self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
         Ok(())
     }
 
+    /// The statement of this name. SQL may have dropped or made it meanwhile: the session knows.
+    fn statement(&mut self, name: &str) -> Option<Prepared> {
+        let known = self.statements.get(name);
+        if let Some((0, prepared)) = known {
+            return Some(prepared.clone());
+        }
+        let Some(serial) = self.backend.named_serial(name) else {
+            self.statements.remove(name);
+            return None;
+        };
+        if let Some((_, prepared)) = known.filter(|(s, _)| *s == serial) {
+            return Some(prepared.clone());
+        }
+        let prepared = Some(Arc::new(self.backend.named(name)?));
+        self.statements.insert(name.to_owned(), (serial, prepared.clone()));
+        Some(prepared)
+    }
+
     async fn bind(&mut self, bind: Bind) -> Done {
-        let Some(prepared) = self.statements.get(&bind.statement).cloned() else {
+        let Some(prepared) = self.statement(&bind.statement) else {
             return Err(Stop::Failed(no_statement(&bind.statement)));
         };
         if !bind.portal.is_empty() && self.portals.contains_key(&bind.portal) {
@@ -275,7 +342,7 @@ impl Conversation {
             Some(p) if wanted > 0 => self.backend.decode(&p.parameters, &bind).map_err(Stop::Failed)?,
             _ => Vec::new(),
         };
-        self.portals.insert(bind.portal, Portal { statement: prepared, parameters, columns, state: PortalState::Ready });
+        self.portals.insert(bind.portal, Portal { statement: prepared, parameters, columns, state: PortalState::Ready, given: 0 });
         self.wire.put(PgWireBackendMessage::BindComplete(BindComplete::new()));
         Ok(())
     }
@@ -283,7 +350,7 @@ impl Conversation {
     fn describe(&mut self, target: Target, name: &str) -> Done {
         let description = match target {
             Target::Statement => {
-                let prepared = self.statements.get(name).ok_or_else(|| Stop::Failed(no_statement(name)))?;
+                let prepared = self.statement(name).ok_or_else(|| Stop::Failed(no_statement(name)))?;
                 let types = prepared.as_ref().map_or(Vec::new(), |p| p.parameters.iter().map(SqlType::oid).collect());
                 self.wire.put(PgWireBackendMessage::ParameterDescription(ParameterDescription::new(types)));
                 match prepared.as_ref().and_then(|p| p.fields.as_deref()) {
@@ -292,7 +359,12 @@ impl Conversation {
                 }
             }
             Target::Portal => {
-                let portal = self.portals.get(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+                let Some(portal) = self.portals.get(name) else {
+                    let (fields, binary) = self.backend.cursor(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+                    let columns = outputs(&fields, if binary { &[1] } else { &[] })?;
+                    self.wire.put(row_description(&fields, &columns));
+                    return Ok(());
+                };
                 portal.statement.as_ref().and_then(|p| p.fields.as_deref()).map(|fields| row_description(fields, &portal.columns))
             }
         };
@@ -302,18 +374,74 @@ impl Conversation {
 
     async fn execute(&mut self, name: &str, rows_max: usize) -> Done {
         // Taken out while it runs: an error drops it with its stream.
-        let mut portal = self.portals.remove(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+        let mut portal = match self.portals.remove(name) {
+            Some(portal) => portal,
+            None => {
+                let (fields, binary) = self.backend.cursor(name).ok_or_else(|| Stop::Failed(no_portal(name)))?;
+                let columns = outputs(&fields, if binary { &[1] } else { &[] })?;
+                Portal { statement: None, parameters: Vec::new(), columns, state: PortalState::Cursor, given: 0 }
+            }
+        };
         self.backend.begin_statement();
-        let done = self.advance(&mut portal, rows_max, false).await;
+        let done = if matches!(portal.state, PortalState::Cursor) {
+            self.read_cursor(name, portal.columns.clone(), rows_max).await
+        } else {
+            self.advance(&mut portal, rows_max, false).await
+        };
         let status = self.backend.status();
         if done.is_ok() && status == Status::Idle && self.last_status != Status::Idle {
             self.portals.clear();
         }
         self.last_status = status;
-        if done.is_ok() {
+        if done.is_ok()
+            && let Some(described) = &portal.statement
+        {
+            self.backend.log_duration(&described.text());
+        }
+        // A cursor that SQL declared is no portal: it is looked up again.
+        if done.is_ok() && !(portal.statement.is_none() && matches!(portal.state, PortalState::Cursor)) {
             self.portals.insert(name.to_owned(), portal);
         }
         done
+    }
+
+    /// Execute of a cursor of SQL.
+    async fn read_cursor(&mut self, name: &str, columns: Vec<OutputColumn>, rows_max: usize) -> Done {
+        let rows = self.backend.read_cursor(name, rows_max).map_err(Stop::Failed)?;
+        let source = Source::new(rows, RowEncoder::new(columns, self.backend.style()), None);
+        let pumped = deliver(source, 0, &mut self.wire, &self.backend).await?;
+        if rows_max > 0 && pumped.rows == rows_max as u64 {
+            self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
+        } else {
+            self.complete(RowsTag::Select.text(pumped.rows));
+        }
+        Ok(())
+    }
+
+    /// FETCH, MOVE or CLOSE may name a portal: it becomes a cursor of SQL first.
+    async fn adopt(&mut self, described: &Described) -> Done {
+        let Some(name) = described.cursor_name().map(str::to_owned) else { return Ok(()) };
+        let Some(mut portal) = self.portals.remove(&name) else { return Ok(()) };
+        if let Some(statement) = portal.statement.clone() {
+            let rows = match std::mem::replace(&mut portal.state, PortalState::Cursor) {
+                PortalState::Cursor => None,
+                PortalState::Ended { .. } => Some(futures::stream::empty().boxed()),
+                PortalState::Open { source, .. } => Some(source.into_rows()),
+                PortalState::Ready => {
+                    let parameters = std::mem::take(&mut portal.parameters);
+                    match self.running(self.backend.start(Arc::clone(&statement), parameters)).await? {
+                        Execution::Rows { stream, .. } => Some(stream),
+                        _ => return Err(Stop::Failed(Error::new(Kind::InvalidCursorState, format!("portal \"{name}\" has no rows")))),
+                    }
+                }
+            };
+            if let Some(rows) = rows {
+                let fields = Arc::new(statement.fields.clone().unwrap_or_default());
+                self.backend.adopt_cursor(&name, &statement, fields, rows, portal.given);
+            }
+        }
+        self.portals.insert(name, portal);
+        Ok(())
     }
 
     // ---- both
@@ -322,6 +450,7 @@ impl Conversation {
     async fn advance(&mut self, portal: &mut Portal, rows_max: usize, simple: bool) -> Done {
         let (source, tag) = match std::mem::replace(&mut portal.state, PortalState::Ended { tag: None }) {
             PortalState::Open { source, tag } => (*source, tag),
+            PortalState::Cursor => return Err(Stop::Failed(Error::internal("a cursor is read as a portal"))),
             PortalState::Ended { tag: Some(tag) } => {
                 self.complete(tag.text(0));
                 portal.state = PortalState::Ended { tag: Some(tag) };
@@ -336,11 +465,13 @@ impl Conversation {
                     portal.state = PortalState::Ready;
                     return Ok(());
                 };
+                self.adopt(&described).await?;
                 let parameters = std::mem::take(&mut portal.parameters);
                 match self.running(self.backend.start(described, parameters)).await? {
                     Execution::Done { tag } => {
                         if matches!(tag.as_str(), "DEALLOCATE ALL" | "DISCARD ALL") {
-                            self.statements.clear();
+                            // An empty statement with a name is known here only.
+                            self.statements.retain(|name, _| name.is_empty());
                         }
                         self.complete(tag);
                         return Ok(());
@@ -348,7 +479,8 @@ impl Conversation {
                     Execution::Rows { fields, stream, tag } => {
                         if simple || portal.columns.len() != fields.len() {
                             // Nobody has asked for formats: text. Only now is it known for SQL's own EXECUTE and FETCH.
-                            portal.columns = outputs(&fields, &[])?;
+                            let binary = simple && matches!(tag, RowsTag::Fetch { binary: true });
+                            portal.columns = outputs(&fields, if binary { &[1] } else { &[] })?;
                         }
                         if simple {
                             self.wire.put(row_description(&fields, &portal.columns));
@@ -356,10 +488,12 @@ impl Conversation {
                         (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style()), None), tag)
                     }
                     Execution::CopyOut { fields, stream, options } => return self.copy_out(&fields, stream, &options).await,
+                    Execution::CopyIn(copy) => return self.copy_in(*copy).await,
                 }
             }
         };
         let pumped = deliver(source, rows_max, &mut self.wire, &self.backend).await?;
+        portal.given += pumped.rows;
         if pumped.finished {
             self.complete(tag.text(pumped.rows));
             portal.state = PortalState::Ended { tag: (!simple).then_some(tag) };
@@ -372,7 +506,7 @@ impl Conversation {
 
     async fn copy_out(&mut self, fields: &[ResultField], stream: RowStream, options: &[(String, CopyOption)]) -> Done {
         let names: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-        let given = options.iter().map(|(name, value)| (name.as_str(), option_value(value)));
+        let given = options.iter().map(|(name, value)| (name.as_str(), Value::from(value)));
         let options = CopyOptions::new(given, &names, false).map_err(Stop::Failed)?;
         let binary = options.format == CopyFormat::Binary;
         let columns: Vec<OutputColumn> = fields.iter().map(|f| OutputColumn { ty: f.ty.clone(), binary }).collect();
@@ -381,9 +515,34 @@ impl Conversation {
         write::begin(&mut self.wire.output, &options, &names);
         let source = Source::new(stream, RowEncoder::new(columns, self.backend.style()), Some(options.clone()));
         let pumped = deliver(source, 0, &mut self.wire, &self.backend).await?;
-        write::end(&mut self.wire.output, &options);
+        write::end(&mut self.wire.output, &options, pumped.source.first);
         self.wire.put(PgWireBackendMessage::CopyDone(CopyDone::new()));
         self.complete(format!("COPY {}", pumped.rows));
+        Ok(())
+    }
+
+    /// COPY FROM: the engine stores while the data come in.
+    async fn copy_in(&mut self, copy: CopyIn) -> Done {
+        let CopyIn { table, columns, options, file, batches, rows } = copy;
+        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+        let given = options.iter().map(|(name, value)| (name.as_str(), Value::from(value)));
+        let options = CopyOptions::new(given, &names, true).map_err(Stop::Failed)?;
+        let incoming = Incoming { table: &table, columns: &columns, options, input: self.backend.input() };
+        let storing = Storing(self.backend.spawn(caught(rows)));
+        match file {
+            Some(mut bytes) => self.running(receive::read(&mut bytes, &incoming, &batches)).await?,
+            None => {
+                let (cancel, deadline) = (self.backend.cancelled(), self.backend.deadline());
+                tokio::select! {
+                    biased;
+                    stop = stopped(cancel, deadline) => return Err(stop),
+                    done = receive::receive(&mut self.wire, &incoming, &batches) => done?,
+                }
+            }
+        }
+        drop(batches);
+        let rows = self.running(storing.rows()).await?;
+        self.complete(format!("COPY {rows}"));
         Ok(())
     }
 
@@ -393,18 +552,18 @@ impl Conversation {
     }
 }
 
-fn option_value(option: &CopyOption) -> Value<'_> {
-    match option {
-        CopyOption::Flag => Value::Flag,
-        CopyOption::Value(text) => Value::Text(text),
-        CopyOption::List(list) => Value::List(list),
+/// The storing half of a COPY; it stops when this is dropped.
+struct Storing(JoinHandle<Result<u64>>);
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
-/// Completes when another session has ended this one.
-async fn terminated(backend: &Backend) {
-    while !backend.is_terminated() {
-        tokio::time::sleep(TERMINATION_POLL).await;
+impl Storing {
+    async fn rows(mut self) -> Result<u64> {
+        (&mut self.0).await.unwrap_or_else(|e| Err(Error::internal(format!("storing the rows failed: {e}"))))
     }
 }
 
@@ -417,8 +576,8 @@ async fn sleep(limit: Option<Duration>) {
 
 fn idle_error(status: Status) -> Error {
     match status {
-        Status::Idle => Error::new(Kind::AdminShutdown, "terminating connection due to idle-session timeout"),
-        _ => Error::new(Kind::AdminShutdown, "terminating connection due to idle-in-transaction timeout"),
+        Status::Idle => Error::new(Kind::IdleTimeout, "terminating connection due to idle-session timeout"),
+        _ => Error::new(Kind::IdleInTransactionTimeout, "terminating connection due to idle-in-transaction timeout"),
     }
 }
 
@@ -433,52 +592,4 @@ fn no_statement(name: &str) -> Error {
 
 fn no_portal(name: &str) -> Error {
     Error::new(Kind::UndefinedCursor, format!("portal \"{name}\" does not exist"))
-}
-
-/// The columns of a result in the formats asked for: none means text, one is for all.
-fn outputs(fields: &[ResultField], formats: &[i16]) -> std::result::Result<Vec<OutputColumn>, Stop> {
-    if formats.len() > 1 && formats.len() != fields.len() {
-        let message = format!("bind message has {} result formats but query has {} columns", formats.len(), fields.len());
-        return Err(Stop::Failed(Error::new(Kind::ProtocolViolation, message)));
-    }
-    let format = |i: usize| formats.get(if formats.len() == 1 { 0 } else { i }).copied().unwrap_or(0);
-    fields
-        .iter()
-        .enumerate()
-        .map(|(i, field)| match format(i) {
-            code @ (0 | 1) => Ok(OutputColumn { ty: field.ty.clone(), binary: code == 1 }),
-            other => Err(Stop::Failed(Error::invalid_argument(format!("unsupported format code: {other}")))),
-        })
-        .collect()
-}
-
-fn row_description(fields: &[ResultField], columns: &[OutputColumn]) -> PgWireBackendMessage {
-    let fields = fields.iter().zip(columns).map(|(field, column)| {
-        // A NUL would end the name on the wire.
-        let name = field.name.replace('\0', "");
-        FieldDescription::new(
-            name,
-            field.table_oid as i32,
-            field.column_number,
-            field.ty.oid(),
-            type_size(&field.ty),
-            field.ty.typmod(),
-            i16::from(column.binary),
-        )
-    });
-    PgWireBackendMessage::RowDescription(RowDescription::new(fields.collect()))
-}
-
-/// `typlen`: bytes of a fixed-size type, -1 for the others.
-fn type_size(ty: &SqlType) -> i16 {
-    match ty {
-        SqlType::Bool | SqlType::SingleChar => 1,
-        SqlType::Int2 => 2,
-        SqlType::Int4 | SqlType::Float4 | SqlType::Oid | SqlType::Reg(_) | SqlType::Date | SqlType::Void => 4,
-        SqlType::Int8 | SqlType::Float8 | SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz => 8,
-        SqlType::Interval | SqlType::Uuid => 16,
-        SqlType::Name => 64,
-        SqlType::Unknown => -2,
-        _ => -1,
-    }
 }

@@ -41,6 +41,7 @@ fn fields(error: &Error, severity: &str, code: &str) -> Vec<(u8, String)> {
     let mut fields = vec![(b'S', severity.to_owned()), (b'V', severity.to_owned()), (b'C', code.to_owned()), (b'M', clean(&error.message))];
     fields.extend(error.detail.as_deref().map(|d| (b'D', clean(d))));
     fields.extend(error.hint.as_deref().map(|h| (b'H', clean(h))));
+    fields.extend(error.context.as_deref().map(|w| (b'W', clean(w))));
     fields.extend(error.position.map(|p| (b'P', p.to_string())));
     fields
 }

@@ -124,6 +124,14 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+/// Completes when the statement is cancelled or its time is up.
+pub async fn stopped(cancel: CancellationToken, deadline: Option<Instant>) -> Stop {
+    tokio::select! {
+        () = cancel.cancelled() => Stop::Failed(cancelled()),
+        () = until(deadline) => Stop::Failed(timed_out()),
+    }
+}
+
 /// The error of a statement stopped by its user.
 fn cancelled() -> Error {
     Error::new(Kind::Cancelled, "canceling statement due to user request")

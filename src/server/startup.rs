@@ -16,7 +16,7 @@ use pgwire::messages::startup::{Authentication, NegotiateProtocolVersion};
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::decode::utf8;
-use crate::tls::Tls;
+use crate::tls::{Tls, common_name};
 use crate::wire::{Broken, Stream, Wire};
 
 const PACKET_MAX: usize = 10_000;
@@ -60,6 +60,8 @@ pub struct Opened {
     pub wire: Wire,
     /// Whether it is encrypted.
     pub secure: bool,
+    /// Common name of the certificate that the client showed, which comes from the authority of clients.
+    pub certificate: Option<String>,
 }
 
 fn violation(message: impl Into<String>) -> Broken {
@@ -73,7 +75,7 @@ pub async fn negotiate(
     tls: Option<&Tls>,
     message_max: usize,
 ) -> (Option<Opened>, Result<Request, Broken>) {
-    let mut opened = Opened { wire: Wire::new(stream, BytesMut::new(), message_max), secure: false };
+    let mut opened = Opened { wire: Wire::new(stream, BytesMut::new(), message_max), secure: false, certificate: None };
     if first_byte == Some(0x16) && tls.is_some() {
         // A TLS handshake without an SSLRequest in front: clients of PostgreSQL 17 may do that.
         opened = match encrypt(opened.wire, tls, message_max, true).await {
@@ -138,7 +140,8 @@ async fn encrypt(wire: Wire, tls: Option<&Tls>, message_max: usize, direct: bool
     if direct && stream.get_ref().1.alpn_protocol() != Some(b"postgresql") {
         return Err(Broken::Gone);
     }
-    Ok(Opened { wire: Wire::new(Box::new(stream), BytesMut::new(), message_max), secure: true })
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).and_then(|c| common_name(c));
+    Ok(Opened { wire: Wire::new(Box::new(stream), BytesMut::new(), message_max), secure: true, certificate })
 }
 
 /// Length, code and the rest of an untyped packet.

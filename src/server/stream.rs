@@ -38,6 +38,8 @@ pub struct Source {
     encoder: RowEncoder,
     rest: Option<(RecordBatch, usize)>,
     ended: bool,
+    /// No row has been written yet.
+    pub first: bool,
 }
 
 /// What one run over a source did.
@@ -53,7 +55,15 @@ pub struct Pumped {
 impl Source {
     /// A source at its beginning.
     pub fn new(stream: BoxStream<'static, Result<RecordBatch>>, encoder: RowEncoder, copy: Option<CopyOptions>) -> Self {
-        Self { copy, stream, encoder, rest: None, ended: false }
+        Self { copy, stream, encoder, rest: None, ended: false, first: true }
+    }
+
+    /// The rows that are left, for somebody else to read.
+    pub fn into_rows(self) -> BoxStream<'static, Result<RecordBatch>> {
+        let rest = self.rest.map(|(batch, start)| Ok(batch.slice(start, batch.num_rows() - start)));
+        let rest = futures::stream::iter(rest);
+        // A stream that has ended must not be asked again.
+        if self.ended { rest.boxed() } else { rest.chain(self.stream).boxed() }
     }
 
     /// Sends at most `rows_max` rows (0: all). A closed channel ends the run early, as if it were finished.
@@ -67,7 +77,10 @@ impl Source {
             let count = RowEncoder::chunk_rows(&batch).min(batch.num_rows() - start).min(wanted);
             match &self.copy {
                 None => self.encoder.data_rows(&batch, start..start + count, &mut buffer)?,
-                Some(options) => write::rows(&mut buffer, options, self.encoder.encode_columns(&batch, start..start + count)?, count),
+                Some(options) => {
+                    let columns = self.encoder.encode_columns(&batch, start..start + count)?;
+                    write::rows(&mut buffer, options, columns, count, &mut self.first);
+                }
             }
             since.get_or_insert_with(Instant::now);
             wanted -= count;

@@ -14,6 +14,7 @@ use pgwire::tokio::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyD
 use pgwire::tokio::tokio_rustls::rustls::server::WebPkiClientVerifier;
 use pgwire::tokio::tokio_rustls::rustls::{RootCertStore, ServerConfig};
 use squilla_core::error::{Error, Kind, Result};
+use x509_certificate::certificate::X509Certificate;
 
 /// PEM texts of the server's identity.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ pub struct Tls {
 }
 
 fn bad(what: &str, e: impl std::fmt::Display) -> Error {
-    Error::new(Kind::ConfigFile, format!("could not load {what}: {e}")).hint("Check the settings ssl_cert_file, ssl_key_file and ssl_ca_file.")
+    Error::new(Kind::ConfigFile, format!("could not load {what}: {e}")).hint("Check --tls-cert, --tls-key and --tls-ca.")
 }
 
 impl Tls {
@@ -66,6 +67,11 @@ impl Tls {
         }
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), scram })
     }
+}
+
+/// The common name of a certificate's subject.
+pub fn common_name(der: &[u8]) -> Option<String> {
+    X509Certificate::from_der(der).ok()?.subject_common_name()
 }
 
 fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {

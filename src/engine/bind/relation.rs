@@ -10,7 +10,7 @@ use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableRef
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
-use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Query, Select, SetExpr, TableFactor};
+use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SetExpr, TableFactor};
 use squilla_core::declaration::Returns;
 use squilla_core::error::{Error, Result};
 
@@ -88,6 +88,32 @@ pub fn empty_query() -> Result<Box<Query>> {
         },
         _ => Err(Error::internal("not a query")),
     }
+}
+
+/// `SELECT columns FROM name`; no columns are all of them.
+pub fn table_query(name: &ObjectName, columns: &[Ident]) -> Result<Box<Query>> {
+    let mut query = empty_query()?;
+    let mut select = empty_select()?;
+    select.projection = if columns.is_empty() {
+        vec![ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())]
+    } else {
+        columns.iter().map(|c| ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(c.clone()))).collect()
+    };
+    let relation = ast::TableFactor::Table {
+        name: name.clone(),
+        alias: None,
+        args: None,
+        with_hints: Vec::new(),
+        version: None,
+        with_ordinality: false,
+        partitions: Vec::new(),
+        json_path: None,
+        sample: None,
+        index_hints: Vec::new(),
+    };
+    select.from = vec![ast::TableWithJoins { relation, joins: Vec::new() }];
+    query.body = Box::new(SetExpr::Select(Box::new(select)));
+    Ok(query)
 }
 
 /// The SELECT of [`empty_query`].

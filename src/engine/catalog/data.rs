@@ -14,6 +14,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use super::files::Files;
+use super::roles::RoleEntry;
 
 /// The first OID of a user's object; below are PostgreSQL's and those of our own types and functions.
 pub const FIRST_OID: u32 = 16_500;
@@ -89,7 +90,7 @@ fn next_stamp() -> u64 {
 impl Default for CatalogData {
     fn default() -> Self {
         let public = SchemaEntry { oid: 2200, owner: SUPERUSER.into(), comment: Some("standard public schema".into()), relations: BTreeMap::new() };
-        let superuser = RoleEntry { oid: 10, superuser: true, login: true, scram_verifier: None };
+        let superuser = RoleEntry::superuser(10);
         CatalogData {
             schemas: BTreeMap::from([(PUBLIC.to_owned(), Arc::new(public))]),
             roles: BTreeMap::from([(SUPERUSER.to_owned(), superuser)]),
@@ -136,20 +137,6 @@ pub struct MappingEntry {
     pub oid: u32,
     /// OPTIONS. Secret.
     pub options: BTreeMap<String, String>,
-}
-
-/// A role.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RoleEntry {
-    /// pg_authid.oid
-    pub oid: u32,
-    /// SUPERUSER
-    pub superuser: bool,
-    /// LOGIN
-    pub login: bool,
-    /// `SCRAM-SHA-256$...`; None has no password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scram_verifier: Option<String>,
 }
 
 /// A table, view, sequence or external table.

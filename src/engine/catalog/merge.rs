@@ -11,7 +11,8 @@ use std::sync::Arc;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_store::rows::{Change, Class};
 
-use super::data::{CatalogData, Relation, RoleEntry, SchemaEntry, ServerEntry, TEMPORARY};
+use super::data::{CatalogData, Relation, SchemaEntry, ServerEntry, TEMPORARY};
+use super::roles::RoleEntry;
 use super::files::{DataFile, Files};
 
 /// A relation and where it is.

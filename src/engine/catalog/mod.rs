@@ -11,6 +11,7 @@ pub mod keys;
 pub mod load;
 pub mod merge;
 pub mod relations;
+pub mod roles;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

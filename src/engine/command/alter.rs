@@ -98,7 +98,7 @@ async fn one(session: &Arc<Session>, target: &Target, operation: &AlterTableOper
 
 fn set_owner(session: &Arc<Session>, target: &Target, owner: String) -> Result<()> {
     let owner = match owner.to_lowercase().as_str() {
-        "current_user" | "current_role" | "session_user" => session.shared.user.clone(),
+        "current_user" | "current_role" | "session_user" => session.role(),
         _ => owner.trim_matches('"').to_owned(),
     };
     session.edit(|data| {

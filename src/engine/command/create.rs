@@ -110,7 +110,7 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
 
 /// Makes a table and the sequences of its columns.
 fn make(session: &Arc<Session>, schema: &str, name: &str, declared: Declared, kind: RelationKind) -> Result<Target> {
-    let owner = session.shared.user.clone();
+    let owner = session.role();
     let relation = session.edit(|data| {
         ensure_temporary(data, schema, &owner)?;
         let oid = data.create_relation(schema, name, &owner, declared.columns.clone(), kind)?;
@@ -281,7 +281,7 @@ pub fn create_sequence(
     }
     let mut entry = sequence(options, i64::MAX)?;
     entry.owned_by = owned_by.map(|owner| owner_column(session, owner)).transpose()?.flatten();
-    let owner = session.shared.user.clone();
+    let owner = session.role();
     session.edit(|data| {
         ensure_temporary(data, &schema, &owner)?;
         data.create_relation(&schema, &name, &owner, Vec::new(), RelationKind::Sequence(entry))

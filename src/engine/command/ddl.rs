@@ -63,7 +63,7 @@ pub async fn create_view(session: &Arc<Session>, create: &CreateView, statement:
         query = format!("SELECT * FROM ({query}) AS view_columns ({})", quoted.join(", "));
     }
     let kind = RelationKind::View { sql: query, depends_on: depends_on(session, &create.query) };
-    let owner = session.shared.user.clone();
+    let owner = session.role();
     session.edit(|data| {
         ensure_temporary(data, &schema, &owner)?;
         if create.or_replace {
@@ -108,6 +108,9 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
         session.notify(Notice::plain(format!("relation \"{name}\" already exists, skipping")));
         return done("CREATE EXTERNAL TABLE");
     }
+    if let Some(allowed) = session.allowed_paths() {
+        allowed.check(&create.location)?;
+    }
     let columns = Declared::table(session, &name, &create.columns, &[])?.columns;
     crate::source::tables::check_external(&create.format, &create.location, &create.options)?;
     // The files are looked at now: a wrong path or format is told here, and their columns are kept for \d.
@@ -123,7 +126,7 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
         options: create.options.clone(),
         partitioned_by: create.partitioned_by.clone(),
     };
-    let owner = session.shared.user.clone();
+    let owner = session.role();
     session.edit(|data| {
         if taken && create.or_replace {
             data.drop_relation(DropKind::External, &schema, &name, false, false)?;
@@ -136,7 +139,7 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
 /// CREATE SCHEMA
 pub fn create_schema(session: &Arc<Session>, name: &SchemaName, if_not_exists: bool) -> Result<Execution> {
     let (name, owner) = match name {
-        SchemaName::Simple(name) => (name_text(name), session.shared.user.clone()),
+        SchemaName::Simple(name) => (name_text(name), session.role()),
         SchemaName::UnnamedAuthorization(owner) => (ident_text(owner), ident_text(owner)),
         SchemaName::NamedAuthorization(name, owner) => (name_text(name), ident_text(owner)),
     };

@@ -7,13 +7,16 @@
 pub mod alter;
 pub mod columns;
 pub mod conflict;
+pub mod copy;
 pub mod create;
+pub mod cursors;
 pub mod data;
 pub mod ddl;
 pub mod insert;
 pub mod merge;
 pub mod models;
 pub mod returning;
+pub mod roles;
 pub mod servers;
 pub mod sessions;
 pub mod update;
@@ -28,7 +31,8 @@ use squilla_core::types::SqlType;
 
 use crate::explain;
 use crate::session::{Execution, ResultField, Session};
-use crate::statement::{CopySource, CopyTarget, Statement, StatementKind};
+use crate::statement::copy::{CopySource, CopyTarget};
+use crate::statement::{Statement, StatementKind};
 
 /// A result without rows.
 pub fn done(tag: impl Into<String>) -> Result<Execution> {
@@ -47,6 +51,7 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
     }
     Ok(match &*statement.kind {
         StatementKind::Explain(_) => Some(vec![column("QUERY PLAN", SqlType::Text)]),
+        StatementKind::Fetch(fetch) => cursors::fields(session, fetch),
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
             ast::Statement::Insert(insert) => match &insert.returning {
@@ -58,7 +63,7 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
                 None => None,
             },
             ast::Statement::Execute { name: Some(name), .. } => {
-                session.inner.lock().prepared.get(&crate::statement::name_text(name)).and_then(|p| p.fields().map(<[_]>::to_vec))
+                session.inner.lock().prepared.get(&crate::statement::name_text(name)).and_then(|p| p.prepared.fields().map(<[_]>::to_vec))
             }
             _ => None,
         },
@@ -85,6 +90,7 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
             ast::Statement::CreateTable(create) => create.query.clone(),
             _ => None,
         },
+        StatementKind::Declare(declare) => Some(declare.query.clone()),
         StatementKind::Copy(copy) => match &copy.source {
             CopySource::Query(query) => Some(query.clone()),
             CopySource::Table { .. } => None,
@@ -146,6 +152,10 @@ pub fn writes(statement: &Statement) -> Option<String> {
         StatementKind::Alter(alter) => format!("ALTER {}", alter.what),
         StatementKind::Refresh(_) => "REFRESH MATERIALIZED VIEW".to_owned(),
         StatementKind::Copy(copy) if !copy.to => "COPY FROM".to_owned(),
+        StatementKind::CreateModel(_) => "CREATE MODEL".to_owned(),
+        StatementKind::DropModel { .. } => "DROP MODEL".to_owned(),
+        StatementKind::Foreign(_) => "CREATE SERVER".to_owned(),
+        StatementKind::Role(role) => role.writes()?.to_owned(),
         _ => return None,
     };
     Some(word)
@@ -154,6 +164,29 @@ pub fn writes(statement: &Statement) -> Option<String> {
 /// Whether a statement is allowed in an aborted transaction.
 pub fn ends_transaction(statement: &Statement) -> bool {
     matches!(&*statement.kind, StatementKind::Sql(sql) if matches!(**sql, ast::Statement::Commit { .. } | ast::Statement::Rollback { .. }))
+}
+
+/// Whether a statement leaves a transaction's modes open to change: it reads and writes nothing.
+pub fn is_query(statement: &Statement) -> bool {
+    use ast::Statement as S;
+    match &*statement.kind {
+        StatementKind::Sql(sql) => !matches!(
+            **sql,
+            S::Set(_)
+                | S::ShowVariable { .. }
+                | S::Reset(_)
+                | S::Discard { .. }
+                | S::StartTransaction { .. }
+                | S::Commit { .. }
+                | S::Rollback { .. }
+                | S::Savepoint { .. }
+                | S::ReleaseSavepoint { .. }
+                | S::Prepare { .. }
+                | S::Deallocate { .. }
+        ),
+        StatementKind::Role(_) | StatementKind::Close(_) => false,
+        _ => true,
+    }
 }
 
 /// Runs a statement.
@@ -168,12 +201,14 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::Refresh(refresh) => create::refresh(session, refresh, statement).await,
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {
-            (CopyTarget::Location(location), true) => data::copy_to(session, copy, location, statement, parameters).await,
-            (CopyTarget::Location(location), false) => data::copy_from(session, copy, location, statement).await,
-            (CopyTarget::Stdout, true) => data::copy_out(session, copy, statement, parameters).await,
-            _ => Err(Error::unsupported("COPY FROM STDIN is not supported yet")
-                .hint("Use COPY ... FROM 'path', or INSERT ... SELECT FROM read_csv('path').")),
+            (CopyTarget::Location(location), true) => copy::copy_to(session, copy, location, statement, parameters).await,
+            (_, true) => copy::copy_out(session, copy, statement, parameters).await,
+            (_, false) => copy::copy_from(session, copy, statement).await,
         },
+        StatementKind::Declare(declare) => cursors::declare(session, declare, statement, parameters).await,
+        StatementKind::Fetch(fetch) => cursors::fetch(session, fetch, statement).await,
+        StatementKind::Close(name) => cursors::close(session, name.as_deref()),
+        StatementKind::Role(role) => roles::run(session, role),
     }
 }
 
@@ -192,9 +227,9 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::Prepare { name, data_types, statement: inner } => sessions::prepare(session, name, data_types, inner, statement).await,
         S::Execute { name: Some(name), parameters: given, .. } => sessions::execute(session, name, given).await,
         S::Deallocate { name, .. } => sessions::deallocate(session, name),
-        S::LISTEN { .. } => done("LISTEN"),
-        S::UNLISTEN { .. } => done("UNLISTEN"),
-        S::NOTIFY { .. } => done("NOTIFY"),
+        S::LISTEN { channel } => sessions::listen(session, channel),
+        S::UNLISTEN { channel } => sessions::unlisten(session, channel),
+        S::NOTIFY { channel, payload } => sessions::notify(session, channel, payload.as_deref()),
         S::Analyze(_) => done("ANALYZE"),
         S::Vacuum(vacuum) => ddl::vacuum(session, vacuum),
         S::CreateTable(create) => create::create_table(session, create, statement, parameters).await,

@@ -12,7 +12,7 @@ use crate::session::{Execution, Notice, Session};
 use crate::statement::CreateModel;
 
 fn superuser(session: &Session) -> Result<()> {
-    if session.superuser { Ok(()) } else { Err(Error::new(Kind::InsufficientPrivilege, "must be superuser to change models")) }
+    if session.superuser() { Ok(()) } else { Err(Error::new(Kind::InsufficientPrivilege, "must be superuser to change models")) }
 }
 
 /// CREATE MODEL

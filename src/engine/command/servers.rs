@@ -18,7 +18,7 @@ use crate::source::location::Cloud;
 
 /// Runs one of the statements.
 pub fn run(session: &Arc<Session>, statement: &Foreign) -> Result<Execution> {
-    if !session.superuser {
+    if !session.superuser() {
         return Err(Error::new(Kind::InsufficientPrivilege, "must be superuser to change servers"));
     }
     let tag = match statement {
@@ -137,7 +137,7 @@ fn create(session: &Session, if_not_exists: bool, name: &str, wrapper: &str, opt
             };
         }
         let oid = data.allocate_oid()?;
-        let entry = ServerEntry { oid, owner: session.shared.user.clone(), wrapper: wrapper.to_owned(), options, mapping: None };
+        let entry = ServerEntry { oid, owner: session.role(), wrapper: wrapper.to_owned(), options, mapping: None };
         data.servers.insert(name.to_owned(), entry);
         distinct(data)?;
         Ok(false)

@@ -1,7 +1,7 @@
 //! Settings, transactions, prepared statements: what a session keeps for itself.
 //!
-//! Invariant: transaction blocks have PostgreSQL's status and rules. Deliberately absent: what a transaction sees and
-//! changes (`session::transaction`).
+//! Invariant: transaction blocks have PostgreSQL's status and rules. Deliberately absent: what a transaction keeps
+//! (`session::transaction`), roles (`command::roles`).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use squilla_core::types::SqlType;
 
 use crate::command::{column, done};
 use crate::session::query::rows_of;
-use crate::session::{Execution, Notice, Prepared, ResultField, RowsTag, Session, TransactionStatus};
+use crate::session::{Execution, NamedStatement, Notice, Prepared, ResultField, RowsTag, Session, TransactionStatus};
 use crate::statement::{Statement, StatementKind, ident_text, name_text};
 
 /// SET in all spellings.
@@ -28,14 +28,17 @@ pub fn set(session: &Session, set: &Set) -> Result<Execution> {
         Set::SetTimeZone { local, value } => assign(session, "timezone", std::slice::from_ref(value), *local)?,
         Set::SetNames { charset_name, .. } => session.set("client_encoding", &ident_text(charset_name), false)?,
         Set::SetNamesDefault {} => session.set("client_encoding", "UTF8", false)?,
-        Set::SetTransaction { modes, .. } => apply_modes(session, modes)?,
-        Set::SetRole { role_name, .. } => {
-            let role = role_name.as_ref().map_or_else(|| session.shared.user.clone(), ident_text);
-            if role != session.shared.user && role != "none" {
-                return Err(Error::unsupported("SET ROLE to another role is not supported"));
+        Set::SetTransaction { modes, session: characteristics, .. } => {
+            if *characteristics {
+                apply_modes(session, modes, "default_transaction_")?;
+            } else if session.inner.lock().in_block() {
+                apply_modes(session, modes, "transaction_")?;
+            } else {
+                let error = Error::new(Kind::NoActiveTransaction, "SET TRANSACTION can only be used in transaction blocks");
+                session.notify(Notice::warning("25P01", error));
             }
         }
-        Set::SetSessionParam(_) | Set::SetSessionAuthorization(_) => {}
+        Set::SetSessionParam(_) => {}
         other => return Err(Error::unsupported(format!("{other} is not supported"))),
     }
     done("SET")
@@ -45,7 +48,7 @@ fn assign(session: &Session, name: &str, values: &[Expr], local: bool) -> Result
     if let [value] = values
         && matches!(value, Expr::Identifier(i) if i.quote_style.is_none() && i.value.eq_ignore_ascii_case("default"))
     {
-        return reset_one(session, name);
+        return session.reset(name);
     }
     let words = values.iter().map(setting_text).collect::<Result<Vec<_>>>()?;
     session.set(name, &words.join(", "), local)
@@ -70,43 +73,31 @@ fn setting_text(expr: &Expr) -> Result<String> {
     }
 }
 
-fn reset_one(session: &Session, name: &str) -> Result<()> {
-    let mut inner = session.inner.lock();
-    let base = inner.base.clone();
-    inner.settings.reset(name, &base)?;
-    if let Some(setting) = squilla_core::settings::find(name) {
-        inner.report(setting.name);
-    }
-    Ok(())
-}
-
 /// RESET
 pub fn reset(session: &Session, statement: &ResetStatement) -> Result<Execution> {
     match &statement.reset {
-        Reset::ALL => reset_all(session),
-        Reset::ConfigurationParameter(name) => reset_one(session, &name_text(name))?,
+        Reset::ALL => session.reset_all(),
+        Reset::ConfigurationParameter(name) => session.reset(&name_text(name))?,
     }
     done("RESET")
-}
-
-fn reset_all(session: &Session) {
-    let mut inner = session.inner.lock();
-    inner.settings = inner.base.clone();
-    for name in ["application_name", "datestyle", "intervalstyle", "timezone"] {
-        inner.report(name);
-    }
 }
 
 /// DISCARD
 pub fn discard(session: &Session, what: &DiscardObject) -> Result<Execution> {
     if matches!(what, DiscardObject::ALL) {
-        if session.transaction_status() != TransactionStatus::Idle {
+        if session.inner.lock().in_block() {
             return Err(Error::new(Kind::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block"));
         }
-        reset_all(session);
+        session.set_authorization(None, false)?;
+        session.reset_all();
+        session.unlisten(None);
+        session.database.advisory.unlock_all(session.shared.pid);
         let mut inner = session.inner.lock();
         inner.prepared.clear();
         inner.transactions.drop_temporary();
+        let cursors = std::mem::take(&mut inner.cursors);
+        drop(inner);
+        drop(cursors);
         return done("DISCARD ALL");
     }
     if matches!(what, DiscardObject::TEMP) {
@@ -117,6 +108,24 @@ pub fn discard(session: &Session, what: &DiscardObject) -> Result<Execution> {
         return done("DISCARD PLANS");
     }
     done(format!("DISCARD {what}"))
+}
+
+/// LISTEN
+pub fn listen(session: &Session, channel: &Ident) -> Result<Execution> {
+    session.listen(ident_text(channel));
+    done("LISTEN")
+}
+
+/// UNLISTEN
+pub fn unlisten(session: &Session, channel: &Ident) -> Result<Execution> {
+    session.unlisten(Some(ident_text(channel)).filter(|c| c != "*"));
+    done("UNLISTEN")
+}
+
+/// NOTIFY
+pub fn notify(session: &Session, channel: &Ident, payload: Option<&str>) -> Result<Execution> {
+    session.send_notification(&ident_text(channel), payload.unwrap_or(""))?;
+    done("NOTIFY")
 }
 
 /// The columns of SHOW.
@@ -177,13 +186,14 @@ pub fn text_rows(fields: Vec<ResultField>, columns: Vec<Vec<String>>, tag: RowsT
     Ok(Execution::Rows { fields: Arc::new(fields), stream: rows_of(batch), tag })
 }
 
-fn apply_modes(session: &Session, modes: &[TransactionMode]) -> Result<()> {
+fn apply_modes(session: &Session, modes: &[TransactionMode], prefix: &str) -> Result<()> {
+    let local = prefix == "transaction_";
     for mode in modes {
         match mode {
-            TransactionMode::IsolationLevel(level) => session.set("transaction_isolation", &level.to_string().to_lowercase(), false)?,
+            TransactionMode::IsolationLevel(level) => session.set(&format!("{prefix}isolation"), &level.to_string().to_lowercase(), local)?,
             TransactionMode::AccessMode(access) => {
                 let read_only = matches!(access, ast::TransactionAccessMode::ReadOnly);
-                session.set("transaction_read_only", if read_only { "on" } else { "off" }, false)?;
+                session.set(&format!("{prefix}read_only"), if read_only { "on" } else { "off" }, local)?;
             }
         }
     }
@@ -192,95 +202,63 @@ fn apply_modes(session: &Session, modes: &[TransactionMode]) -> Result<()> {
 
 /// BEGIN, START TRANSACTION
 pub fn begin(session: &Session, modes: &[TransactionMode], begin: bool) -> Result<Execution> {
-    let status = session.transaction_status();
-    if status == TransactionStatus::Idle {
-        session.inner.lock().status = TransactionStatus::InTransaction;
-    } else {
+    if !session.begin_block() {
         session.notify(Notice::warning("25001", Error::new(Kind::ActiveTransaction, "there is already a transaction in progress")));
     }
-    if status == TransactionStatus::Idle && session.settings().get("default_transaction_read_only") == "on" {
-        session.set("transaction_read_only", "on", false)?;
-    }
-    apply_modes(session, modes)?;
+    apply_modes(session, modes, "transaction_")?;
     done(if begin { "BEGIN" } else { "START TRANSACTION" })
 }
 
 /// COMMIT
 pub async fn commit(session: &Session, chain: bool) -> Result<Execution> {
-    match session.transaction_status() {
-        TransactionStatus::Failed => {
-            end(session, chain);
-            done("ROLLBACK")
-        }
-        TransactionStatus::Idle => {
-            session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
-            end(session, chain);
-            done("COMMIT")
-        }
-        TransactionStatus::InTransaction => {
-            let committed = session.commit_transaction().await;
-            // The block is over even when the commit failed.
-            end(session, chain && committed.is_ok());
-            committed?;
-            done("COMMIT")
-        }
-    }
+    let status = session.transaction_status();
+    let committed = match status {
+        TransactionStatus::InTransaction => session.commit_transaction().await,
+        _ => Ok(()),
+    };
+    // The block is over even when the commit failed.
+    end(session, committed.is_ok(), chain && committed.is_ok())?;
+    committed?;
+    done(if status == TransactionStatus::Failed { "ROLLBACK" } else { "COMMIT" })
 }
 
-fn end(session: &Session, chain: bool) {
-    let mut inner = session.inner.lock();
-    inner.end_transaction();
-    let base = inner.base.clone();
-    for name in ["transaction_isolation", "transaction_read_only", "transaction_deferrable"] {
-        let _ = inner.settings.reset(name, &base);
+fn end(session: &Session, commit: bool, chain: bool) -> Result<()> {
+    if session.transaction_status() == TransactionStatus::Idle {
+        if chain {
+            let command = if commit { "COMMIT" } else { "ROLLBACK" };
+            return Err(Error::new(Kind::NoActiveTransaction, format!("{command} AND CHAIN can only be used in transaction blocks")));
+        }
+        session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
     }
-    if chain {
-        inner.status = TransactionStatus::InTransaction;
+    let modes = chain.then(|| session.settings());
+    session.end_block(commit);
+    if let Some(before) = modes {
+        session.begin_block();
+        for mode in ["transaction_isolation", "transaction_read_only", "transaction_deferrable"] {
+            session.set(mode, before.get(mode), true)?;
+        }
     }
+    Ok(())
 }
 
 /// ROLLBACK [TO SAVEPOINT]
 pub fn rollback(session: &Session, savepoint: Option<&Ident>, chain: bool) -> Result<Execution> {
-    let Some(name) = savepoint.map(ident_text) else {
-        if session.transaction_status() == TransactionStatus::Idle {
-            session.notify(Notice::warning("25P01", Error::new(Kind::NoActiveTransaction, "there is no transaction in progress")));
-        }
-        end(session, chain);
-        return done("ROLLBACK");
-    };
-    let mut inner = session.inner.lock();
-    if inner.status == TransactionStatus::Idle {
-        return Err(Error::new(Kind::NoActiveTransaction, "ROLLBACK TO SAVEPOINT can only be used in transaction blocks"));
+    match savepoint {
+        Some(name) => session.rollback_to_savepoint(&ident_text(name))?,
+        None => end(session, false, chain)?,
     }
-    let Some(index) = inner.transactions.savepoints.iter().rposition(|s| s.name == name) else {
-        return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
-    };
-    inner.transactions.go_back(index);
-    inner.status = TransactionStatus::InTransaction;
     done("ROLLBACK")
 }
 
 /// SAVEPOINT
 pub fn savepoint(session: &Session, name: &Ident) -> Result<Execution> {
-    let mut inner = session.inner.lock();
-    if inner.status == TransactionStatus::Idle {
-        return Err(Error::new(Kind::NoActiveTransaction, "SAVEPOINT can only be used in transaction blocks"));
-    }
-    inner.transactions.save(ident_text(name));
+    session.savepoint(ident_text(name))?;
     done("SAVEPOINT")
 }
 
 /// RELEASE SAVEPOINT
 pub fn release(session: &Session, name: &Ident) -> Result<Execution> {
-    let mut inner = session.inner.lock();
-    let name = ident_text(name);
-    if inner.status == TransactionStatus::Idle {
-        return Err(Error::new(Kind::NoActiveTransaction, "RELEASE SAVEPOINT can only be used in transaction blocks"));
-    }
-    let Some(index) = inner.transactions.savepoints.iter().rposition(|s| s.name == name) else {
-        return Err(Error::new(Kind::UndefinedSavepoint, format!("savepoint \"{name}\" does not exist")));
-    };
-    inner.transactions.savepoints.truncate(index);
+    session.release_savepoint(&ident_text(name))?;
     done("RELEASE")
 }
 
@@ -299,16 +277,17 @@ pub async fn prepare(session: &Arc<Session>, name: &Ident, types: &[ast::DataTyp
         }
     }
     let given: Vec<Option<SqlType>> = types.iter().map(|t| SqlType::parse(&t.to_string())).collect();
-    let statement = Statement { kind: Arc::new(StatementKind::Sql(Box::new(inner.clone()))), text: Arc::clone(&outer.text) };
+    let statement =
+        Statement { kind: Arc::new(StatementKind::Sql(Box::new(inner.clone()))), text: Arc::clone(&outer.text), source: Arc::clone(&outer.source) };
     let prepared: Prepared = session.prepare_inner(statement, given).await?;
-    session.inner.lock().prepared.insert(name, prepared);
+    session.inner.lock().prepared.insert(name, NamedStatement::new(prepared, Arc::clone(&outer.text), true));
     done("PREPARE")
 }
 
 /// EXECUTE
 pub async fn execute(session: &Arc<Session>, name: &ObjectName, given: &[Expr]) -> Result<Execution> {
     let name = name_text(name);
-    let prepared = session.inner.lock().prepared.get(&name).cloned();
+    let prepared = session.inner.lock().prepared.get(&name).map(|named| named.prepared.clone());
     let prepared = prepared.ok_or_else(|| Error::new(Kind::UndefinedPrepared, format!("prepared statement \"{name}\" does not exist")))?;
     let wanted = prepared.parameter_types();
     if wanted.len() != given.len() {

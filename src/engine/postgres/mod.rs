@@ -5,6 +5,7 @@
 //! Deliberately absent: the functions of `sql-functions/` and the relations of `system`.
 
 pub mod aggregate;
+pub mod bounded;
 pub mod bytes;
 pub mod cast;
 pub mod cast_rule;

@@ -1,14 +1,15 @@
 //! `has_*_privilege` and `pg_has_role`.
 //!
-//! In: a role, an object and a privilege. Out: whether the role has it. Invariant: the object, the role and the words are
-//! checked; every role may then use every object, because the server enforces no grants yet. Deliberately absent: grants.
+//! In: a role, an object and a privilege. Out: whether the role has it. Invariant: they say what `privileges` enforces.
+//! Deliberately absent: privileges of columns; a column is as its table.
 
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::RegKind;
 
+use crate::catalog::data::SUPERUSER;
+use crate::catalog::roles::{EVERYBODY, Object};
 use crate::postgres::catalog_functions::{functions, object, oid, text};
 use crate::postgres::function::Context;
-use crate::postgres::names;
 use crate::system::information::is_member;
 use crate::system::relation::Value;
 
@@ -22,32 +23,45 @@ const SEQUENCE: &[&str] = &["USAGE", "SELECT", "UPDATE"];
 const PARAMETER: &[&str] = &["SET", "ALTER SYSTEM"];
 const TABLESPACE: &[&str] = &["CREATE"];
 
-/// Checks the last argument: a comma-separated list of privileges, each perhaps WITH GRANT OPTION.
-fn words(arguments: &[Value], known: &[&str]) -> Result<()> {
-    for word in text(arguments.last()).split(',') {
-        let upper = word.trim().to_uppercase();
-        let bare = upper.strip_suffix(" WITH GRANT OPTION").unwrap_or(&upper);
-        if !known.contains(&bare) {
-            return Err(Error::invalid_argument(format!("unrecognized privilege type: \"{}\"", word.trim())));
-        }
-    }
-    Ok(())
+/// The last argument: a comma-separated list of privileges, each perhaps WITH GRANT OPTION.
+fn words(arguments: &[Value], known: &[&str]) -> Result<Vec<(String, bool)>> {
+    text(arguments.last())
+        .split(',')
+        .map(|word| {
+            let upper = word.trim().to_uppercase();
+            let (bare, grantable) = upper.strip_suffix(" WITH GRANT OPTION").map_or((upper.as_str(), false), |bare| (bare, true));
+            if !known.contains(&bare) {
+                return Err(Error::invalid_argument(format!("unrecognized privilege type: \"{}\"", word.trim())));
+            }
+            Ok((if bare == "TEMP" { "TEMPORARY".to_owned() } else { bare.to_owned() }, grantable))
+        })
+        .collect()
 }
 
-fn role(context: &Context<'_>, value: &Value) -> Result<()> {
+/// The role that is asked about; without one, the current role.
+fn role(context: &Context<'_>, value: Option<&Value>) -> Result<String> {
+    let view = context.view;
     match value {
-        Value::Text(name) if name != "public" => names::resolve(context.view, RegKind::Role, name).map(|_| ()),
-        _ => Ok(()),
+        None => Ok(view.session.current_user.clone()),
+        Some(Value::Text(name)) if name == EVERYBODY => Ok(name.clone()),
+        Some(value) => {
+            let wanted = object(context, RegKind::Role, value)?;
+            Ok(view.roles.iter().find(|r| r.oid == wanted).map_or_else(String::new, |r| r.name.clone()))
+        }
     }
+}
+
+/// Whether the role has any of the privileges.
+fn has(context: &Context<'_>, role: &str, wanted: &[(String, bool)], on: &Object, owner: &str) -> Value {
+    let catalog = &context.view.catalog;
+    wanted.iter().any(|(privilege, grantable)| catalog.may(role, on, owner, privilege, *grantable)).into()
 }
 
 /// The object is the last argument but one, the role, if given, the one before; a column stands in between.
 fn relation(context: &Context<'_>, arguments: &[Value], known: &[&str], columns: usize) -> Result<Value> {
-    words(arguments, known)?;
+    let wanted = words(arguments, known)?;
     let at = arguments.len().saturating_sub(2 + columns);
-    if at > 0 {
-        role(context, &arguments[0])?;
-    }
+    let role = role(context, arguments.first().filter(|_| at > 0))?;
     let table = object(context, RegKind::Class, &arguments[at])?;
     if context.view.relation_name(table).is_none() {
         return Ok(Value::Null);
@@ -58,25 +72,50 @@ fn relation(context: &Context<'_>, arguments: &[Value], known: &[&str], columns:
     {
         return Err(Error::new(Kind::UndefinedColumn, format!("column \"{column}\" of relation \"{}\" does not exist", info.name)));
     }
-    Ok(true.into())
+    Ok(match context.view.table(table) {
+        Some(info) => has(context, &role, &wanted, &Object::Relation(table), &info.owner),
+        // Relations of the system: everybody reads, superusers do what can be done.
+        None => (context.view.catalog.is_superuser(&role) || wanted.iter().any(|(p, grantable)| p == "SELECT" && !grantable)).into(),
+    })
 }
 
-fn named(context: &Context<'_>, arguments: &[Value], known: &[&str], kind: RegKind) -> Result<Value> {
-    words(arguments, known)?;
-    if arguments.len() > 2 {
-        role(context, &arguments[0])?;
-    }
-    object(context, kind, &arguments[arguments.len().saturating_sub(2)])?;
-    Ok(true.into())
+/// An object of one argument, with the role before it.
+fn on(context: &Context<'_>, arguments: &[Value], known: &[&str], kind: RegKind, find: impl Fn(u32) -> Option<(Object, String)>) -> Result<Value> {
+    let wanted = words(arguments, known)?;
+    let role = role(context, arguments.first().filter(|_| arguments.len() > 2))?;
+    let oid = object(context, kind, &arguments[arguments.len().saturating_sub(2)])?;
+    Ok(match find(oid) {
+        Some((object, owner)) => has(context, &role, &wanted, &object, &owner),
+        None => (context.view.catalog.is_superuser(&role) || wanted.iter().any(|(p, grantable)| p == "USAGE" && !grantable)).into(),
+    })
+}
+
+fn schema(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
+    on(context, arguments, SCHEMA, RegKind::Namespace, |oid| {
+        context.view.schemas.iter().find(|s| s.oid == oid).map(|s| (Object::Schema(oid), s.owner.clone()))
+    })
+}
+
+fn function(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
+    on(context, arguments, FUNCTION, RegKind::Proc, |oid| {
+        let proc = context.view.procs.iter().find(|p| p.oid == oid);
+        Some((Object::Function(proc.map_or_else(String::new, |p| p.name.clone())), SUPERUSER.to_owned()))
+    })
+}
+
+/// Types belong to everybody.
+fn ty(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
+    on(context, arguments, USAGE, RegKind::Type, |_| None)
 }
 
 fn database(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
-    words(arguments, DATABASE)?;
+    let wanted = words(arguments, DATABASE)?;
+    let role = role(context, arguments.first().filter(|_| arguments.len() > 2))?;
     match &arguments[arguments.len().saturating_sub(2)] {
         Value::Text(name) if *name != context.view.session.database => {
             Err(Error::new(Kind::UndefinedDatabase, format!("database \"{name}\" does not exist")))
         }
-        _ => Ok(true.into()),
+        _ => Ok(has(context, &role, &wanted, &Object::Database, SUPERUSER)),
     }
 }
 
@@ -86,7 +125,7 @@ fn any(arguments: &[Value], known: &[&str]) -> Result<Value> {
 }
 
 fn member(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
-    words(arguments, &["USAGE", "MEMBER", "SET"])?;
+    let wanted_words = words(arguments, &["USAGE", "MEMBER", "SET"])?;
     let wanted = object(context, RegKind::Role, &arguments[arguments.len().saturating_sub(2)])?;
     let wanted_name = context.view.roles.iter().find(|r| r.oid == wanted).map(|r| r.name.as_str());
     let Some(wanted_name) = wanted_name else { return Ok(Value::Null) };
@@ -95,7 +134,10 @@ fn member(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
     }
     let who = object(context, RegKind::Role, &arguments[0])?;
     let holder = context.view.roles.iter().find(|r| r.oid == who);
-    Ok(holder.map(|r| r.superuser || r.oid == wanted || r.member_of.iter().any(|m| m == wanted_name)).into())
+    let catalog = &context.view.catalog;
+    // USAGE asks for privileges that hold at once, MEMBER for those that SET ROLE gives as well.
+    let inherited = wanted_words.iter().all(|(w, _)| w == "USAGE");
+    Ok(holder.map(|r| r.superuser || catalog.member_of(&r.name, inherited).contains(wanted_name)).into())
 }
 
 functions! {
@@ -120,16 +162,16 @@ functions! {
         "regrole, regclass, text" => "boolean" = |c, a| relation(c, a, SEQUENCE, 0);
     }
     "has_schema_privilege" Stable true "whether a role may use a schema" {
-        "regnamespace, text" => "boolean" = |c, a| named(c, a, SCHEMA, RegKind::Namespace);
-        "regrole, regnamespace, text" => "boolean" = |c, a| named(c, a, SCHEMA, RegKind::Namespace);
+        "regnamespace, text" => "boolean" = schema;
+        "regrole, regnamespace, text" => "boolean" = schema;
     }
     "has_type_privilege" Stable true "whether a role may use a type" {
-        "regtype, text" => "boolean" = |c, a| named(c, a, USAGE, RegKind::Type);
-        "regrole, regtype, text" => "boolean" = |c, a| named(c, a, USAGE, RegKind::Type);
+        "regtype, text" => "boolean" = ty;
+        "regrole, regtype, text" => "boolean" = ty;
     }
     "has_function_privilege" Stable true "whether a role may call a function" {
-        "regproc, text" => "boolean" = |c, a| named(c, a, FUNCTION, RegKind::Proc);
-        "regrole, regproc, text" => "boolean" = |c, a| named(c, a, FUNCTION, RegKind::Proc);
+        "regproc, text" => "boolean" = function;
+        "regrole, regproc, text" => "boolean" = function;
     }
     "has_database_privilege" Stable true "whether a role may use a database" {
         "name, text" => "boolean" = |c, a| database(c, a);

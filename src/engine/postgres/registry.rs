@@ -20,7 +20,7 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, bytes, cast, checked, encoding, json, special_functions, subquery_rule, to_char, vector_aggregate};
+use crate::postgres::{aggregate, bounded, bytes, cast, checked, encoding, json, special_functions, subquery_rule, to_char, vector_aggregate};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -34,6 +34,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.extend(bytes::udfs());
     all.extend(json::udfs());
     all.extend(checked::udfs());
+    all.extend(bounded::udfs());
     all.push(to_char::udf());
     all.push(cast::cast_udf());
     all.push(cast::text_udf());

@@ -8,7 +8,9 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::postgres::catalog_functions::{functions, text};
 use crate::postgres::function::Context;
+use crate::session::advisory::{Key, Request};
 use crate::system::relation::Value;
+use crate::system::view::Action;
 
 fn address(end: Option<&(String, u16)>) -> Value {
     end.map(|(address, _)| address.as_str()).into()
@@ -57,6 +59,31 @@ fn version(context: &Context<'_>) -> String {
     )
 }
 
+enum Act {
+    Wait,
+    Try,
+    Unlock,
+}
+
+/// The key of an advisory lock: one number or two.
+fn key(arguments: &[Value], two: bool) -> Key {
+    let number = |at: usize| match arguments.get(at) {
+        Some(Value::Int(n)) => *n,
+        _ => 0,
+    };
+    if two { Key::Two(number(0) as i32, number(1) as i32) } else { Key::One(number(0)) }
+}
+
+fn advisory(context: &Context<'_>, key: Key, act: Act, shared: bool, transaction: bool) -> Result<Value> {
+    let request = Request { key, shared, transaction };
+    let done = context.source.act(match act {
+        Act::Wait => Action::Lock(request),
+        Act::Try => Action::TryLock(request),
+        Act::Unlock => Action::Unlock(request),
+    })?;
+    Ok(if matches!(act, Act::Wait) { Value::Null } else { done.into() })
+}
+
 functions! {
     /// The session, the server, the settings.
     SESSION:
@@ -100,11 +127,22 @@ functions! {
     }); }
     "pg_char_to_encoding" Stable true "the number of an encoding" { "name" => "integer" = |_, a| Ok(encoding_id(text(a.first())).into()); }
     "pg_encoding_max_length" Immutable true "the most bytes of a character" { "integer" => "integer" = |_, a| Ok((if a[0] == Value::Int(6) { 4 } else { 1 }).into()); }
-    "pg_advisory_lock" Volatile true "accepted; there is nothing to lock" { "bigint" => "void" = |_, _| Ok(Value::Null); "integer, integer" => "void" = |_, _| Ok(Value::Null); }
-    "pg_try_advisory_lock" Volatile true "accepted; there is nothing to lock" { "bigint" => "boolean" = |_, _| Ok(true.into()); "integer, integer" => "boolean" = |_, _| Ok(true.into()); }
-    "pg_advisory_unlock" Volatile true "accepted; there is nothing to lock" { "bigint" => "boolean" = |_, _| Ok(true.into()); "integer, integer" => "boolean" = |_, _| Ok(true.into()); }
-    "pg_advisory_xact_lock" Volatile true "accepted; there is nothing to lock" { "bigint" => "void" = |_, _| Ok(Value::Null); "integer, integer" => "void" = |_, _| Ok(Value::Null); }
-    "pg_advisory_unlock_all" Volatile true "accepted; there is nothing to lock" { "" => "void" = |_, _| Ok(Value::Null); }
+    "pg_advisory_lock" Volatile true "takes an advisory lock until it is given back, waiting for it" { "bigint" => "void" = |c, a| advisory(c, key(a, false), Act::Wait, false, false); "integer, integer" => "void" = |c, a| advisory(c, key(a, true), Act::Wait, false, false); }
+    "pg_try_advisory_lock" Volatile true "takes an advisory lock until it is given back, if nobody is in the way" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Try, false, false); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Try, false, false); }
+    "pg_advisory_lock_shared" Volatile true "shares an advisory lock until it is given back, waiting for it" { "bigint" => "void" = |c, a| advisory(c, key(a, false), Act::Wait, true, false); "integer, integer" => "void" = |c, a| advisory(c, key(a, true), Act::Wait, true, false); }
+    "pg_try_advisory_lock_shared" Volatile true "shares an advisory lock until it is given back, if nobody is in the way" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Try, true, false); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Try, true, false); }
+    "pg_advisory_xact_lock" Volatile true "takes an advisory lock until the end of the transaction, waiting for it" { "bigint" => "void" = |c, a| advisory(c, key(a, false), Act::Wait, false, true); "integer, integer" => "void" = |c, a| advisory(c, key(a, true), Act::Wait, false, true); }
+    "pg_try_advisory_xact_lock" Volatile true "takes an advisory lock until the end of the transaction, if nobody is in the way" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Try, false, true); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Try, false, true); }
+    "pg_advisory_xact_lock_shared" Volatile true "shares an advisory lock until the end of the transaction, waiting for it" { "bigint" => "void" = |c, a| advisory(c, key(a, false), Act::Wait, true, true); "integer, integer" => "void" = |c, a| advisory(c, key(a, true), Act::Wait, true, true); }
+    "pg_try_advisory_xact_lock_shared" Volatile true "shares an advisory lock until the end of the transaction, if nobody is in the way" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Try, true, true); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Try, true, true); }
+    "pg_advisory_unlock" Volatile true "gives an advisory lock back" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Unlock, false, false); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Unlock, false, false); }
+    "pg_advisory_unlock_shared" Volatile true "gives an advisory lock back" { "bigint" => "boolean" = |c, a| advisory(c, key(a, false), Act::Unlock, true, false); "integer, integer" => "boolean" = |c, a| advisory(c, key(a, true), Act::Unlock, true, false); }
+    "pg_advisory_unlock_all" Volatile true "gives all advisory locks of the session back" { "" => "void" = |c, _| { c.source.act(Action::UnlockAll)?; Ok(Value::Null) }; }
+    "pg_notify" Volatile false "sends a notification at the commit" { "text, text" => "void" = |c, a| {
+        c.source.act(Action::Notify(text(a.first()), text(a.get(1))))?;
+        Ok(Value::Null)
+    }; }
+    "pg_notification_queue_usage" Volatile true "how full the queue of notifications is" { "" => "double precision" = |_, _| Ok(Value::Real(0.0)); }
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Admin {
     fn one(&self, pid: i64) -> DfResult<bool> {
         let Some(session) = self.session.upgrade() else { return Ok(false) };
         let Some(target) = i32::try_from(pid).ok().and_then(|pid| session.database.session(pid)) else { return Ok(false) };
-        if !session.superuser && target.user != session.shared.user {
+        if !session.superuser() && !session.database.catalog.snapshot().member_of(&session.role(), true).contains(&target.user) {
             return Err(to_datafusion(Error::new(Kind::InsufficientPrivilege, "permission denied to stop another role's statement")));
         }
         match self.act {

@@ -5,10 +5,16 @@
 //! Deliberately absent: the protocol.
 
 pub mod admin;
+pub mod advisory;
+pub mod block;
+pub mod cursor;
+pub mod identity;
+pub mod notify;
 pub mod parameters;
 pub mod query;
 pub mod relations;
 pub mod sequences;
+pub mod shared;
 pub mod state;
 pub mod stream;
 pub mod transaction;
@@ -17,21 +23,27 @@ pub mod view;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
+use bytes::Bytes;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::kernel::CancelFlag;
 use squilla_core::settings::{Settings, Source};
 use squilla_core::types::SqlType;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
 use crate::database::Database;
+use crate::session::block::Block;
+use crate::session::cursor::Cursor;
+use crate::session::identity::Identity;
+use crate::session::shared::{Notification, SessionShared};
 use crate::statement::Statement;
+use crate::statement::copy::CopyOption;
 
 /// What a client says when it connects.
 #[derive(Clone, Debug, Default)]
@@ -82,111 +94,6 @@ impl Notice {
     }
 }
 
-/// What pg_stat_activity shows, and the way to stop a statement.
-pub struct SessionShared {
-    /// pg_backend_pid()
-    pub pid: i32,
-    /// Secret of the cancel key.
-    pub secret: i32,
-    /// Role.
-    pub user: String,
-    /// Address of the client.
-    pub client_addr: Option<std::net::SocketAddr>,
-    /// When the session started, microseconds since 1970.
-    pub started_us: i64,
-    activity: Mutex<Activity>,
-    terminated: AtomicBool,
-}
-
-/// The state of a session, as others see it.
-#[derive(Clone, Debug, Default)]
-pub struct Activity {
-    /// application_name
-    pub application_name: String,
-    /// Text of the current or last statement.
-    pub query: String,
-    /// Its query id.
-    pub query_id: i64,
-    /// active | idle | idle in transaction | idle in transaction (aborted)
-    pub state: &'static str,
-    /// When the statement started, microseconds since 1970.
-    pub query_start_us: i64,
-    running: Option<Running>,
-}
-
-#[derive(Clone, Debug)]
-struct Running {
-    flag: CancelFlag,
-    token: CancellationToken,
-}
-
-impl SessionShared {
-    /// The shared part of a session.
-    pub fn new(pid: i32, secret: i32, options: &SessionOptions) -> Self {
-        let activity = Activity { application_name: options.application_name.clone(), state: "idle", ..Activity::default() };
-        Self {
-            pid,
-            secret,
-            user: options.user.clone(),
-            client_addr: options.client_addr,
-            started_us: chrono::Utc::now().timestamp_micros(),
-            activity: Mutex::new(activity),
-            terminated: AtomicBool::new(false),
-        }
-    }
-
-    /// Stops the running statement.
-    pub fn cancel(&self) {
-        if let Some(running) = &self.activity.lock().running {
-            running.flag.cancel();
-            running.token.cancel();
-        }
-    }
-
-    /// Stops the running statement and asks the server to close the connection.
-    pub fn terminate(&self) {
-        self.terminated.store(true, Ordering::Relaxed);
-        self.cancel();
-    }
-
-    /// Whether `terminate` was called.
-    pub fn is_terminated(&self) -> bool {
-        self.terminated.load(Ordering::Relaxed)
-    }
-
-    /// What others see.
-    pub fn activity(&self) -> Activity {
-        self.activity.lock().clone()
-    }
-
-    fn start(&self, text: &str, query_id: i64) -> (CancelFlag, CancellationToken) {
-        let running = Running { flag: CancelFlag::default(), token: CancellationToken::new() };
-        let mut activity = self.activity.lock();
-        activity.query = text.chars().take(1024).collect();
-        activity.query_id = query_id;
-        activity.state = "active";
-        activity.query_start_us = chrono::Utc::now().timestamp_micros();
-        activity.running = Some(running.clone());
-        (running.flag, running.token)
-    }
-
-    /// The flag and token of the statement that runs.
-    fn running(&self) -> Option<(i64, CancelFlag, CancellationToken)> {
-        let activity = self.activity.lock();
-        activity.running.as_ref().map(|r| (activity.query_id, r.flag.clone(), r.token.clone()))
-    }
-
-    fn finish(&self, status: TransactionStatus) {
-        let mut activity = self.activity.lock();
-        activity.running = None;
-        activity.state = match status {
-            TransactionStatus::Idle => "idle",
-            TransactionStatus::InTransaction => "idle in transaction",
-            TransactionStatus::Failed => "idle in transaction (aborted)",
-        };
-    }
-}
-
 /// A column of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResultField {
@@ -229,7 +136,10 @@ pub enum RowsTag {
     /// `SELECT n`
     Select,
     /// `FETCH n`
-    Fetch,
+    Fetch {
+        /// Whether a client that names no formats gets binary values.
+        binary: bool,
+    },
     /// `INSERT 0 n`, `UPDATE n`, `DELETE n` with RETURNING: the words before the number.
     Changed(&'static str),
     /// A fixed tag (SHOW, EXPLAIN).
@@ -241,7 +151,7 @@ impl RowsTag {
     pub fn text(self, rows: u64) -> String {
         match self {
             RowsTag::Select => format!("SELECT {rows}"),
-            RowsTag::Fetch => format!("FETCH {rows}"),
+            RowsTag::Fetch { .. } => format!("FETCH {rows}"),
             RowsTag::Changed(words) => format!("{words} {rows}"),
             RowsTag::Plain(tag) => tag.to_owned(),
         }
@@ -274,8 +184,26 @@ pub enum Execution {
         /// Batches.
         stream: RowStream,
         /// Options, names in lower case.
-        options: Vec<(String, crate::statement::CopyOption)>,
+        options: Vec<(String, CopyOption)>,
     },
+    /// COPY ... FROM STDIN, or from a file in a format of the protocol.
+    CopyIn(Box<CopyIn>),
+}
+
+/// A COPY that waits for its rows.
+pub struct CopyIn {
+    /// Name of the table, for messages.
+    pub table: String,
+    /// Columns that each row has.
+    pub columns: Vec<(String, SqlType)>,
+    /// Options, names in lower case.
+    pub options: Vec<(String, CopyOption)>,
+    /// The data, where they are not the client's to send.
+    pub file: Option<BoxStream<'static, Result<Bytes>>>,
+    /// Where the rows go. Dropping it ends the data; an error makes all of them void.
+    pub batches: mpsc::Sender<Result<RecordBatch>>,
+    /// Stores the rows while they come; the number of rows once they are stored. Dropping it stores nothing.
+    pub rows: BoxFuture<'static, Result<u64>>,
 }
 
 /// Text forms of values, from the session's settings.
@@ -315,8 +243,7 @@ pub struct Session {
     pub database: Arc<Database>,
     /// What others may touch.
     pub shared: Arc<SessionShared>,
-    /// Whether its role is a superuser.
-    pub superuser: bool,
+    superuser: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
     pub(crate) state: std::sync::OnceLock<datafusion::execution::session_state::SessionState>,
 }
@@ -326,15 +253,48 @@ pub(crate) struct Inner {
     pub settings: Settings,
     /// What RESET goes back to.
     pub base: Settings,
-    /// Values before SET LOCAL, restored at the end of the transaction.
-    pub before_local: Option<Settings>,
+    pub identity: Identity,
     pub status: TransactionStatus,
+    /// What a transaction keeps to undo; None outside of one.
+    pub block: Option<Block>,
+    /// Several statements of one message, or of one pipeline, are a transaction of their own.
+    pub implicit: bool,
     pub notices: Vec<Notice>,
     pub changed: Vec<(String, String)>,
-    pub prepared: HashMap<String, Prepared>,
+    /// Tables and definitions as the transaction sees them.
     pub transactions: transaction::Transactions,
     /// What sequences gave.
     pub given: sequences::Given,
+    pub prepared: HashMap<String, NamedStatement>,
+    pub cursors: HashMap<String, Cursor>,
+    pub savepoints: Vec<block::Savepoint>,
+    pub query_id: i64,
+}
+
+/// A prepared statement with a name, by PREPARE or by a Parse message.
+#[derive(Clone)]
+pub struct NamedStatement {
+    /// The plan.
+    pub prepared: Prepared,
+    /// Its text, with PREPARE where SQL made it.
+    pub text: Arc<str>,
+    /// Made by PREPARE.
+    pub from_sql: bool,
+    /// Microseconds since 1970.
+    pub prepared_us: i64,
+    /// Tells two statements of one name apart.
+    pub serial: u64,
+}
+
+/// Serial numbers of prepared statements.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
+impl NamedStatement {
+    /// A statement prepared now.
+    pub fn new(prepared: Prepared, text: Arc<str>, from_sql: bool) -> Self {
+        let prepared_us = chrono::Utc::now().timestamp_micros();
+        Self { prepared, text, from_sql, prepared_us, serial: SERIAL.fetch_add(1, Ordering::Relaxed) }
+    }
 }
 
 impl Session {
@@ -342,15 +302,38 @@ impl Session {
         let inner = Inner {
             base: settings.clone(),
             settings,
-            before_local: None,
+            identity: Identity::new(&shared.user),
             status: TransactionStatus::Idle,
+            block: None,
+            implicit: false,
             notices: Vec::new(),
             changed: Vec::new(),
             prepared: HashMap::new(),
             transactions: transaction::Transactions::default(),
             given: sequences::Given::default(),
+            cursors: HashMap::new(),
+            savepoints: Vec::new(),
+            query_id: 0,
         };
-        Self { database, shared, superuser, inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
+        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
+    }
+
+    /// Whether the current role is a superuser.
+    pub fn superuser(&self) -> bool {
+        self.superuser.load(Ordering::Relaxed)
+    }
+
+    /// The session ends: what it holds of itself and of others is let go.
+    pub fn close(&self) {
+        self.cancel();
+        self.database.advisory.release_all(self.shared.pid);
+        self.database.channels.leave(self.shared.pid);
+        let mut inner = self.inner.lock();
+        inner.notices.clear();
+        inner.prepared.clear();
+        let cursors = std::mem::take(&mut inner.cursors);
+        drop(inner);
+        drop(cursors);
     }
 
     /// pg_backend_pid()
@@ -379,17 +362,6 @@ impl Session {
     /// The transaction status.
     pub fn transaction_status(&self) -> TransactionStatus {
         self.inner.lock().status
-    }
-
-    /// A statement failed: an open transaction is aborted.
-    pub fn fail_transaction(&self) {
-        let mut inner = self.inner.lock();
-        if inner.status == TransactionStatus::InTransaction {
-            inner.status = TransactionStatus::Failed;
-        }
-        let status = inner.status;
-        drop(inner);
-        self.shared.finish(status);
     }
 
     /// Notices since the last call.
@@ -434,19 +406,93 @@ impl Session {
     /// SET, from SQL or set_config.
     pub fn set(&self, name: &str, value: &str, local: bool) -> Result<()> {
         let mut inner = self.inner.lock();
-        if local && inner.status == TransactionStatus::Idle {
+        if local && !inner.in_block() {
             inner.notices.push(Notice::warning("25P01", Error::new(Kind::Internal, "SET LOCAL can only be used in transaction blocks")));
             return Ok(());
         }
-        if local && inner.before_local.is_none() {
-            inner.before_local = Some(inner.settings.clone());
+        let superuser = self.superuser();
+        block::check_mode(&inner, name, value)?;
+        let canonical = inner.settings.set(name, value, Source::Session, superuser)?;
+        if !inner.in_block() {
+            // Outside of a transaction its modes are those of the next one.
+            inner.default_modes();
         }
-        let canonical = inner.settings.set(name, value, Source::Session, self.superuser)?;
+        if !local && let Some(transaction) = &mut inner.block {
+            transaction.lasting.settings.set(name, value, Source::Session, superuser)?;
+        }
         inner.report(&canonical);
         if canonical == "application_name" {
-            self.shared.activity.lock().application_name = value.to_owned();
+            self.shared.rename(value);
         }
         Ok(())
+    }
+
+    /// RESET of one setting.
+    pub fn reset(&self, name: &str) -> Result<()> {
+        let mut inner = self.inner.lock();
+        let base = inner.base.clone();
+        inner.settings.reset(name, &base)?;
+        if let Some(transaction) = &mut inner.block {
+            transaction.lasting.settings.reset(name, &base)?;
+        }
+        if let Some(setting) = squilla_core::settings::find(name) {
+            inner.report(setting.name);
+            if setting.name == "application_name" {
+                self.shared.rename(inner.settings.get("application_name"));
+            }
+        }
+        Ok(())
+    }
+
+    /// RESET ALL
+    pub fn reset_all(&self) {
+        let mut inner = self.inner.lock();
+        let before = std::mem::replace(&mut inner.settings, Settings::default());
+        inner.settings = inner.base.clone();
+        for name in ["session_authorization", "is_superuser", "transaction_isolation", "transaction_read_only", "transaction_deferrable"] {
+            // An error would mean that the setting does not exist.
+            let _ = inner.settings.reset(name, &before);
+        }
+        let settings = inner.settings.clone();
+        if let Some(transaction) = &mut inner.block {
+            transaction.lasting.settings = settings;
+        }
+        inner.report_changes(&before);
+        self.shared.rename(inner.settings.get("application_name"));
+    }
+
+    /// Keeps a statement of the protocol under its name; its serial number.
+    pub fn name_statement(&self, name: &str, prepared: Prepared) -> u64 {
+        let text = Arc::clone(&prepared.statement.text);
+        let named = NamedStatement::new(prepared, text, false);
+        let serial = named.serial;
+        self.inner.lock().prepared.insert(name.to_owned(), named);
+        serial
+    }
+
+    /// The serial number of the statement that has this name.
+    pub fn named_serial(&self, name: &str) -> Option<u64> {
+        self.inner.lock().prepared.get(name).map(|named| named.serial)
+    }
+
+    /// The statement that has this name.
+    pub fn named(&self, name: &str) -> Option<Prepared> {
+        self.inner.lock().prepared.get(name).map(|named| named.prepared.clone())
+    }
+
+    /// Forgets a name.
+    pub fn forget_statement(&self, name: &str) {
+        self.inner.lock().prepared.remove(name);
+    }
+
+    /// How many statements have names.
+    pub fn named_count(&self) -> usize {
+        self.inner.lock().prepared.len()
+    }
+
+    /// Notifications for the client, while no transaction is open.
+    pub fn take_notifications(&self) -> Vec<Notification> {
+        if self.inner.lock().status == TransactionStatus::Idle { self.shared.take_notifications() } else { Vec::new() }
     }
 
     /// Whether the connection must be closed.
@@ -480,15 +526,15 @@ impl Inner {
         }
     }
 
-    /// The end of a transaction: SET LOCAL is undone.
-    pub fn end_transaction(&mut self) {
-        self.status = TransactionStatus::Idle;
-        self.transactions.abandon();
-        if let Some(before) = self.before_local.take() {
-            let changed: Vec<&'static str> = REPORTED.iter().copied().filter(|n| before.get(n) != self.settings.get(n)).collect();
-            self.settings = before;
-            changed.into_iter().for_each(|n| self.report(n));
-        }
+    /// Tells the client of reported settings that are not what they were.
+    pub fn report_changes(&mut self, before: &Settings) {
+        let changed: Vec<&'static str> = REPORTED.iter().copied().filter(|n| before.get(n) != self.settings.get(n)).collect();
+        changed.into_iter().for_each(|n| self.report(n));
+    }
+
+    /// Whether statements are in a transaction block, the client's or that of one message.
+    pub fn in_block(&self) -> bool {
+        self.status != TransactionStatus::Idle || self.implicit
     }
 }
 

@@ -19,11 +19,12 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{CancelFlag, Env};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
-use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::bind::calls::CallContext;
 use crate::bind::relations::{BoundSource, Relations};
-use crate::catalog::data::{CatalogData, RelationKind};
+use crate::catalog::data::{CatalogData, RelationKind, SUPERUSER};
+use crate::catalog::roles::Object;
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
 use crate::exec::cancel;
 use crate::exec::env::StatementEnv;
@@ -34,6 +35,7 @@ use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
 use crate::session::view::SessionView;
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
+use crate::source::confined::{Allowed, Confined};
 use crate::statement::{Statement, StatementKind};
 
 /// What one statement runs in.
@@ -59,7 +61,31 @@ impl Session {
     pub async fn execute(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
         let session = Arc::clone(self);
         let prepared = prepared.clone();
-        self.on_statement_thread(async move { session.execute_here(prepared, parameters).await }).await
+        let query_id = rand::random::<i64>() & i64::MAX;
+        self.inner.lock().query_id = query_id;
+        let span = tracing::info_span!("statement", query_id, pid = self.shared.pid);
+        self.log_start(&prepared.statement, &span);
+        self.on_statement_thread(async move { session.execute_here(prepared, parameters).await }.instrument(span)).await
+    }
+
+    /// log_statement
+    fn log_start(&self, statement: &Statement, span: &tracing::Span) {
+        let wanted = match self.inner.lock().settings.get("log_statement") {
+            "all" => true,
+            "mod" => crate::command::writes(statement).is_some(),
+            "ddl" => {
+                crate::command::writes(statement).is_some_and(|command| !matches!(command.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY FROM"))
+            }
+            _ => false,
+        };
+        if wanted {
+            span.in_scope(|| tracing::info!(user = %self.role(), statement = %statement.text, "statement"));
+        }
+    }
+
+    /// The number of the statement that runs or ran last.
+    pub fn query_id(&self) -> i64 {
+        self.inner.lock().query_id
     }
 
     /// [`Session::prepare`] from within a statement. Boxed: PREPARE calls what calls it.
@@ -97,7 +123,7 @@ impl Session {
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
         };
         let mut declared = query.clone();
-        let plan = self.plan_query(query, &statement.text, given).await?;
+        let plan = self.plan_query(query, &statement.source, given).await?;
         let given = parameters_by_place(&mut declared, given);
         let parameters = parameter_types(&plan, &given)?;
         let fields = Arc::new(self.result_fields(&plan));
@@ -106,6 +132,7 @@ impl Session {
 
     async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
         self.check_transaction(&prepared.statement)?;
+        crate::privileges::check(self, &prepared.statement)?;
         if parameters.len() < prepared.parameters.len() {
             return Err(Error::new(
                 Kind::ProtocolViolation,
@@ -125,7 +152,7 @@ impl Session {
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
             match &*prepared.statement.kind {
-                StatementKind::Sql(sql) => self.plan_query((**sql).clone(), &prepared.statement.text, &given).await?,
+                StatementKind::Sql(sql) => self.plan_query((**sql).clone(), &prepared.statement.source, &given).await?,
                 _ => return Err(Error::internal("a plan without a query")),
             }
         };
@@ -135,37 +162,62 @@ impl Session {
         Ok(Execution::Rows { fields, stream, tag: RowsTag::Select })
     }
 
+    /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
     fn check_transaction(&self, statement: &Statement) -> Result<()> {
-        if self.transaction_status() != TransactionStatus::Failed || crate::command::ends_transaction(statement) {
-            return Ok(());
+        if self.transaction_status() == TransactionStatus::Failed && !crate::command::ends_transaction(statement) {
+            return Err(Error::new(Kind::InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"));
         }
-        Err(Error::new(Kind::InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"))
+        let mut inner = self.inner.lock();
+        if inner.settings.is_on("transaction_read_only")
+            && let Some(command) = crate::command::writes(statement)
+        {
+            return Err(Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} in a read-only transaction")));
+        }
+        if let Some(transaction) = &mut inner.block {
+            transaction.queried |= crate::command::is_query(statement);
+        }
+        Ok(())
+    }
+
+    /// A new statement runs: how it can be stopped.
+    pub fn stop(&self, text: &str) -> Stop {
+        let (deadline, query_id) = {
+            let inner = self.inner.lock();
+            (Stop::deadline(inner.settings.duration("statement_timeout")), inner.query_id)
+        };
+        let (flag, token) = self.shared.start(text, query_id);
+        Stop { flag, token, deadline }
     }
 
     /// The frame of a new statement: its state, environment and cancellation.
     pub fn frame(self: &Arc<Self>, text: &str) -> Result<Frame> {
-        let query_id = rand::random::<i64>() & i64::MAX;
-        let (flag, token) = self.shared.start(text, query_id);
-        self.framed(query_id, flag, token)
+        let stop = self.stop(text);
+        self.framed(stop)
     }
 
     /// The frame of a part of the statement that runs: it stops with it.
     fn frame_within(self: &Arc<Self>) -> Result<Frame> {
         match self.shared.running() {
-            Some((query_id, flag, token)) => self.framed(query_id, flag, token),
+            Some((_, flag, token)) => {
+                let deadline = Stop::deadline(self.settings().duration("statement_timeout"));
+                self.framed(Stop { flag, token, deadline })
+            }
             None => self.frame(""),
         }
     }
 
-    fn framed(self: &Arc<Self>, query_id: i64, flag: CancelFlag, token: CancellationToken) -> Result<Frame> {
+    fn framed(self: &Arc<Self>, stop: Stop) -> Result<Frame> {
         let settings = self.settings();
-        let stop = Stop { flag: flag.clone(), token, deadline: Stop::deadline(settings.duration("statement_timeout")) };
+        let (flag, query_id) = (stop.flag.clone(), self.inner.lock().query_id);
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let shared_env = self.database.env();
         let defaults = settings.clone();
         let env = Env {
             limits: settings.limits(),
-            files: Arc::clone(&shared_env.files),
+            files: match self.allowed_paths() {
+                None => Arc::clone(&shared_env.files),
+                Some(allowed) => Arc::new(Confined { files: Arc::clone(&shared_env.files), allowed }),
+            },
             memory: Arc::clone(&shared_env.memory),
             cancel: flag,
             models: Arc::clone(&shared_env.models),
@@ -199,17 +251,31 @@ impl Session {
         Ok(self.state.get_or_init(|| made).clone())
     }
 
-    /// The search path: schemas that exist, `"$user"` resolved.
+    /// The search path: schemas that exist and that the role may use, `"$user"` resolved.
     pub fn search_path(&self, data: &CatalogData) -> Vec<String> {
-        let settings = self.settings();
-        let path = settings.get("search_path").split(',').map(|s| s.trim().trim_matches('"').trim_matches('\'').to_owned());
-        // A schema named after the role: never the system schema, whose name the first role has.
-        let path = path
-            .map(|s| if s == "$user" { if self.shared.user == "squilla" { String::new() } else { self.shared.user.clone() } } else { s })
-            .filter(|s| data.schemas.contains_key(s) || matches!(s.as_str(), "pg_catalog" | "information_schema" | "squilla"));
+        let (path, role) = {
+            let inner = self.inner.lock();
+            (inner.settings.get("search_path").to_owned(), inner.identity.current().to_owned())
+        };
+        let superuser = self.superuser();
+        let usable = |schema: &String| match data.schemas.get(schema) {
+            Some(entry) => superuser || data.may(&role, &Object::Schema(entry.oid), &entry.owner, "USAGE", false),
+            None => matches!(schema.as_str(), "pg_catalog" | "information_schema" | "squilla"),
+        };
         // Temporary tables come first, wherever the path looks.
         let temporary = crate::session::transaction::temporary_schema(self.shared.pid);
-        data.schemas.contains_key(&temporary).then_some(temporary).into_iter().chain(path).collect()
+        let temporary = data.schemas.contains_key(&temporary).then_some(temporary);
+        let path = path
+            .split(',')
+            .map(|s| s.trim().trim_matches('"').trim_matches('\'').to_owned())
+            // A schema named after the role: never the system schema, whose name the first role has.
+            .map(|s| match s.as_str() {
+                "$user" if role == SUPERUSER => String::new(),
+                "$user" => role.clone(),
+                _ => s,
+            })
+            .filter(usable);
+        temporary.into_iter().chain(path).collect()
     }
 
     /// Binds and plans a query.
@@ -265,7 +331,11 @@ impl Session {
         state: &SessionState,
     ) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
         let mut made = HashMap::new();
+        let allowed = if sources.is_empty() { None } else { self.allowed_paths() };
         for source in sources {
+            if let Some(allowed) = &allowed {
+                source.call.places().iter().try_for_each(|place| allowed.check(place))?;
+            }
             let provider = match crate::table::versions::resolve(self, &source.call)? {
                 Some(provider) => Some(provider),
                 None => crate::source::tables::resolve(&source.call, &self.database.files, state).await?,
@@ -294,6 +364,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What the role may read of files; None is everything.
+    pub fn allowed_paths(&self) -> Option<Allowed> {
+        if self.superuser() { None } else { Some(Allowed::parse(self.inner.lock().settings.get("squilla.allowed_paths"))) }
     }
 
     /// Result columns of a plan.
@@ -335,11 +410,6 @@ impl Session {
     /// Starts a physical plan.
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
         running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
-    }
-
-    /// The statement ended: what others see of the session is idle again.
-    pub fn finish_statement(&self) {
-        self.shared.finish(self.transaction_status());
     }
 }
 

@@ -21,7 +21,7 @@ use crate::plan::physical::SquillaQueryPlanner;
 use crate::postgres::cast_rule::TextCasts;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{registry, subquery_rule};
-use crate::session::view::SessionView;
+use crate::session::view::{ListeningChannels, SessionView};
 use crate::session::{Session, admin, sequences, versions};
 use crate::system::procs::{Proc, assemble, declared};
 use crate::system::view::ViewSource;
@@ -87,5 +87,7 @@ pub fn of_session(session: &Arc<Session>) -> Result<SessionState> {
     for udf in functions.into_iter().chain(admin::functions(session)).chain(sequences::functions(session)).chain(versions::functions(session)) {
         state.register_udf(Arc::new(udf)).map_err(from_datafusion)?;
     }
-    Ok(state)
+    let context = SessionContext::new_with_state(state);
+    context.register_udtf("pg_listening_channels", Arc::new(ListeningChannels(SessionView(Arc::downgrade(session)))));
+    Ok(context.state())
 }

@@ -15,6 +15,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::CancelFlag;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::database::Database;
 use crate::error::from_datafusion;
@@ -84,19 +85,22 @@ pub fn start(
     let runner = Arc::clone(&database.runner);
     let flag = stop.flag.clone();
     let session = Arc::clone(session);
-    let task = database.runtime()?.spawn(async move {
-        let work = std::panic::AssertUnwindSafe(pump(runner.run(plan, context), &sender, &stop));
-        let result = match futures::FutureExt::catch_unwind(work).await {
-            Ok(result) => result.and_then(|()| errors.check_end()),
-            Err(_) => Err(Error::internal("the statement failed in an unexpected way")),
-        };
-        if let Some(warning) = errors.warning() {
-            session.notify(Notice::warning("01000", warning));
+    let task = database.runtime()?.spawn(
+        async move {
+            let work = std::panic::AssertUnwindSafe(pump(runner.run(plan, context), &sender, &stop));
+            let result = match futures::FutureExt::catch_unwind(work).await {
+                Ok(result) => result.and_then(|()| errors.check_end()),
+                Err(_) => Err(Error::internal("the statement failed in an unexpected way")),
+            };
+            if let Some(warning) = errors.warning() {
+                session.notify(Notice::warning("01000", warning));
+            }
+            if let Err(error) = result {
+                let _ = sender.send(Err(error)).await;
+            }
         }
-        if let Err(error) = result {
-            let _ = sender.send(Err(error)).await;
-        }
-    });
+        .instrument(tracing::Span::current()),
+    );
     let guard = OnDrop(flag, task.abort_handle());
     let batches = stream::unfold((receiver, Some(task), guard), |(mut receiver, task, guard)| async move {
         match receiver.recv().await {

@@ -108,6 +108,11 @@ pub fn temporary_schema(pid: i32) -> String {
 }
 
 impl Session {
+    /// Begins to see one state, for statements that are one transaction without a block.
+    pub(super) fn open_transaction(&self) {
+        self.inner.lock().transactions.see(&self.database.catalog, self.shared.pid);
+    }
+
     /// What the session sees now.
     pub fn snapshot(&self) -> Arc<CatalogData> {
         let mut inner = self.inner.lock();

@@ -5,18 +5,24 @@
 
 use std::sync::{Arc, Weak};
 
-use datafusion::catalog::TableProvider;
-use squilla_core::error::{Error, Result};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::Schema;
+use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
+use datafusion::common::Result as DfResult;
+use datafusion::datasource::MemTable;
+use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
+use squilla_core::types::SqlType;
 
 use crate::catalog::data::{CatalogData, RelationKind, ServerEntry};
 use crate::database::Database;
 use crate::session::relations::OtherRelations;
-use crate::session::{Session, SessionShared};
+use crate::session::shared::SessionShared;
+use crate::session::{Notice, Session};
 use crate::system::table::SystemTable;
 use crate::system::view::{
-    ActivityRow, ColumnInfo, ModelRow, PreparedRow, RoleInfo, RowErrorRow, SchemaInfo, ServerInfo, SessionInfo, SystemView, TableInfo, TableKind,
-    ViewSource,
+    Action, ActivityRow, ColumnInfo, CursorRow, ModelRow, PreparedRow, RoleInfo, RowErrorRow, SchemaInfo, ServerInfo, SessionInfo, SystemView,
+    TableInfo, TableKind, ViewSource,
 };
 
 /// The view source of one session. Weak: functions registered in a state must not keep the session alive.
@@ -38,6 +44,43 @@ impl ViewSource for SessionView {
         session.set(name, value, local)?;
         session.settings().show(name)
     }
+
+    fn act(&self, action: Action<'_>) -> Result<bool> {
+        let session = self.0.upgrade().ok_or_else(|| Error::internal("the session has ended"))?;
+        let (locks, pid) = (&session.database.advisory, session.shared.pid);
+        match action {
+            Action::Lock(request) => session.advisory_lock(request).map(|()| true),
+            Action::TryLock(request) => Ok(locks.try_lock(pid, request)),
+            Action::Unlock(request) => {
+                let held = locks.unlock(pid, request.key, request.shared);
+                if !held {
+                    let sort = if request.shared { "ShareLock" } else { "ExclusiveLock" };
+                    let error = Error::new(Kind::Internal, format!("you don't own a lock of type {sort}"));
+                    session.notify(Notice::warning("01000", error));
+                }
+                Ok(held)
+            }
+            Action::UnlockAll => {
+                locks.unlock_all(pid);
+                Ok(true)
+            }
+            Action::Notify(channel, payload) => session.send_notification(channel, payload).map(|()| true),
+        }
+    }
+}
+
+/// `pg_listening_channels()` of one session.
+#[derive(Debug)]
+pub struct ListeningChannels(pub SessionView);
+
+impl TableFunctionImpl for ListeningChannels {
+    fn call_with_args(&self, _: TableFunctionArgs) -> DfResult<Arc<dyn TableProvider>> {
+        let channels = self.0.0.upgrade().map(|s| s.database.channels.of(s.shared.pid)).unwrap_or_default();
+        let column = Arc::new(StringArray::from(channels)) as ArrayRef;
+        let schema = Arc::new(Schema::new(vec![SqlType::Text.field("pg_listening_channels")]));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), vec![column])?;
+        Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+    }
 }
 
 impl OtherRelations for SessionView {
@@ -52,22 +95,32 @@ fn picture(session: &Session) -> SystemView {
     let data = session.snapshot();
     let inner = session.inner.lock();
     let settings: Arc<Settings> = Arc::new(inner.settings.clone());
-    let prepared = inner.prepared.iter().map(|(name, p)| PreparedRow {
+    let prepared = inner.prepared.iter().map(|(name, named)| PreparedRow {
         name: name.clone(),
-        statement: p.statement.text.to_string(),
-        prepared_at: 0,
-        parameters: p.parameter_types().to_vec(),
-        from_sql: true,
+        statement: named.text.to_string(),
+        prepared_at: named.prepared_us,
+        parameters: named.prepared.parameter_types().to_vec(),
+        from_sql: named.from_sql,
     });
     let prepared = prepared.collect();
+    let cursors = inner.cursors.iter().map(|(name, cursor)| CursorRow {
+        name: name.clone(),
+        statement: cursor.text.to_string(),
+        holdable: cursor.hold,
+        binary: cursor.binary,
+        scrollable: cursor.scroll,
+        created_at: cursor.created_us,
+    });
+    let cursors = cursors.collect();
+    let identity = inner.identity.clone();
     drop(inner);
     let client = session.shared.client_addr.map(|a| (a.ip().to_string(), a.port()));
     SystemView {
         session: SessionInfo {
             pid: session.shared.pid,
-            session_user: session.shared.user.clone(),
-            current_user: session.shared.user.clone(),
-            superuser: session.superuser,
+            session_user: identity.session_user.clone(),
+            current_user: identity.current().to_owned(),
+            superuser: session.superuser(),
             client,
             server_start: database.started_us,
             config_load: database.started_us,
@@ -78,6 +131,7 @@ fn picture(session: &Session) -> SystemView {
         tables: Arc::new(tables(&data)),
         roles: Arc::new(roles(&data)),
         servers: Arc::new(servers(&data)),
+        catalog: Arc::clone(&data),
         procs: database.procs(),
         models: Arc::new(models(database)),
         activity: database.sessions().iter().map(activity).collect(),
@@ -95,7 +149,7 @@ fn picture(session: &Session) -> SystemView {
             })
             .collect(),
         prepared,
-        cursors: Vec::new(),
+        cursors,
     }
 }
 
@@ -151,18 +205,17 @@ fn servers(data: &CatalogData) -> Vec<ServerInfo> {
 }
 
 fn roles(data: &CatalogData) -> Vec<RoleInfo> {
-    data.roles
-        .iter()
+    data.listed_roles()
         .map(|(name, r)| RoleInfo {
             oid: r.oid,
             name: name.clone(),
             superuser: r.superuser,
             login: r.login,
-            create_role: r.superuser,
-            create_db: false,
-            connection_limit: -1,
+            create_role: r.create_role,
+            create_db: r.create_db,
+            connection_limit: r.connection_limit,
             has_password: r.scram_verifier.is_some(),
-            member_of: Vec::new(),
+            member_of: r.member_of.keys().cloned().collect(),
             comment: None,
         })
         .collect()

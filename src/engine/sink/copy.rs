@@ -21,7 +21,7 @@ use super::parquet::{ParquetEncoder, ParquetOptions};
 use super::target::Target;
 use crate::source::files::FileAccess;
 use crate::source::read_files::{extension_of, name_of};
-use crate::statement::CopyOption;
+use crate::statement::copy::CopyOption;
 
 /// How the file is written.
 #[derive(Clone, Debug)]

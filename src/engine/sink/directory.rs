@@ -30,7 +30,7 @@ use super::target::{LocalFile, Target};
 use crate::error::{from_arrow, from_datafusion};
 use crate::source::files::{FileAccess, blocking, remote_error};
 use crate::source::location::Location;
-use crate::statement::CopyOption;
+use crate::statement::copy::CopyOption;
 
 /// Files open at a time; the one that was written to longest ago is finished for the next.
 const OPEN_MAX: usize = 64;

@@ -5,6 +5,7 @@
 //! Deliberately absent: names and argument rules of SQL functions on values (the binder), writing (`sink`).
 
 pub mod buckets;
+pub mod confined;
 pub mod files;
 pub mod glob;
 pub mod list_local;

@@ -20,6 +20,25 @@ pub struct SourceCall {
     pub named: Vec<(String, ScalarValue)>,
 }
 
+impl SourceCall {
+    /// The paths, patterns and URLs that it reads: what its first argument says, one or several.
+    pub fn places(&self) -> Vec<String> {
+        let named = self.named.iter().find(|(n, _)| matches!(n.as_str(), "pattern" | "path" | "paths" | "location" | "url")).map(|(_, v)| v);
+        let Some(value) = self.positional.first().or(named) else { return Vec::new() };
+        if let Some(path) = text_of(value) {
+            return vec![path.to_owned()];
+        }
+        let elements = match value {
+            ScalarValue::List(list) if !list.is_empty() => list.value(0),
+            ScalarValue::LargeList(list) if !list.is_empty() => list.value(0),
+            ScalarValue::FixedSizeList(list) if !list.is_empty() => list.value(0),
+            _ => return Vec::new(),
+        };
+        let values = (0..elements.len()).filter_map(|i| ScalarValue::try_from_array(&elements, i).ok());
+        values.filter_map(|v| text_of(&v).map(str::to_owned)).collect()
+    }
+}
+
 /// A parameter of a table function.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter {

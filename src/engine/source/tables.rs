@@ -498,7 +498,7 @@ mod tests {
         let context = SessionContext::new();
         for (name, file) in [("read_csv", "gone.csv"), ("read_parquet", "gone.parquet")] {
             let gone = format!("{}/{file}", dir.path().display());
-            let options = [("format".to_owned(), crate::statement::CopyOption::Value(name.trim_start_matches("read_").into()))];
+            let options = [("format".to_owned(), crate::statement::copy::CopyOption::Value(name.trim_start_matches("read_").into()))];
             let one = context.sql("SELECT * FROM (VALUES (1), (2)) v(n)").await.unwrap().execute_stream().await.unwrap();
             crate::sink::copy::copy_to(one, &gone, &options, &FileAccess::new()).await.unwrap();
             let call = SourceCall { name: name.into(), positional: vec![gone.as_str().into()], named: vec![] };

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
+use crate::catalog::data::CatalogData;
+use crate::session::advisory::Request;
 use crate::system::procs::Proc;
 use crate::system::{oids, shapes};
 
@@ -265,6 +267,21 @@ impl Default for SessionInfo {
     }
 }
 
+/// What a function of SQL asks the session to do.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// Takes an advisory lock, waiting for it.
+    Lock(Request),
+    /// Takes an advisory lock if nobody is in the way.
+    TryLock(Request),
+    /// Gives an advisory lock back.
+    Unlock(Request),
+    /// Gives all advisory locks of the session back.
+    UnlockAll,
+    /// NOTIFY: channel and payload.
+    Notify(&'a str, &'a str),
+}
+
 /// The picture.
 #[derive(Clone, Debug, Default)]
 pub struct SystemView {
@@ -276,6 +293,8 @@ pub struct SystemView {
     pub schemas: Arc<Vec<SchemaInfo>>,
     /// User relations.
     pub tables: Arc<Vec<TableInfo>>,
+    /// Roles, membership and privileges as the catalog has them.
+    pub catalog: Arc<CatalogData>,
     /// Roles.
     pub roles: Arc<Vec<RoleInfo>>,
     /// Servers of object stores.
@@ -301,6 +320,11 @@ pub trait ViewSource: Send + Sync + std::fmt::Debug {
 
     /// Changes a setting of the session (`set_config`); the value that holds now.
     fn set_config(&self, name: &str, value: &str, local: bool) -> squilla_core::error::Result<String>;
+
+    /// Does what a function asks; whether it was done. Without a session nothing can be.
+    fn act(&self, action: Action<'_>) -> squilla_core::error::Result<bool> {
+        Err(squilla_core::error::Error::internal(format!("no session for {action:?}")))
+    }
 }
 
 impl SystemView {

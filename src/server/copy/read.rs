@@ -21,6 +21,7 @@ const ROW_MAX: usize = 1 << 30;
 
 /// Reads the rows of one COPY FROM STDIN.
 pub struct CopyReader {
+    table: String,
     options: CopyOptions,
     names: Vec<String>,
     columns: Vec<ColumnReader>,
@@ -41,9 +42,10 @@ fn bad(message: impl Into<String>) -> Error {
 }
 
 impl CopyReader {
-    /// A reader of rows with these columns.
-    pub fn new(options: CopyOptions, columns: &[(String, SqlType)], input: Input) -> Result<Self> {
+    /// A reader of rows of `table` with these columns.
+    pub fn new(table: &str, options: CopyOptions, columns: &[(String, SqlType)], input: Input) -> Result<Self> {
         Ok(Self {
+            table: table.to_owned(),
             options,
             names: columns.iter().map(|(name, _)| name.clone()).collect(),
             columns: columns.iter().map(|(_, ty)| ColumnReader::new(ty)).collect::<Result<_>>()?,
@@ -79,7 +81,11 @@ impl CopyReader {
         self.parse(true)?;
         match self.options.format {
             CopyFormat::Binary if !self.ended => Err(bad("unexpected EOF in COPY data")),
-            CopyFormat::Csv if self.quoted => Err(self.located(bad("unterminated CSV quoted field"))),
+            CopyFormat::Csv if self.quoted => {
+                self.line += 1;
+                let place = self.place(None, Some(&self.buffer));
+                Err(bad("unterminated CSV quoted field").context(place))
+            }
             _ => Ok(()),
         }
     }
@@ -95,15 +101,24 @@ impl CopyReader {
         Ok(Some((columns, rows)))
     }
 
-    fn located(&self, error: Error) -> Error {
-        let line = format!("Line {} of the COPY data.", self.line);
-        match &error.detail {
-            Some(detail) => {
-                let detail = format!("{detail} {line}");
-                error.detail(detail)
+    /// Where an error is: the line, and its column or text where they help.
+    fn place(&self, column: Option<(usize, Option<&[u8]>)>, line: Option<&[u8]>) -> String {
+        let mut place = format!("COPY {}, line {}", self.table, self.line);
+        match (column, line) {
+            (Some((at, value)), _) => {
+                let name = self.names.get(at).map_or("", String::as_str);
+                let value = value.map_or_else(|| "null input".to_owned(), |v| format!("\"{}\"", shortened(v)));
+                place.push_str(&format!(", column {name}: {value}"));
             }
-            None => error.detail(line),
+            (None, Some(line)) => place.push_str(&format!(": \"{}\"", shortened(line))),
+            (None, None) => {}
         }
+        place
+    }
+
+    fn located(&self, error: Error) -> Error {
+        let place = self.place(None, None);
+        error.context(place)
     }
 
     fn parse(&mut self, last: bool) -> Result<()> {
@@ -147,7 +162,7 @@ impl CopyReader {
             self.check_header(&fields)?;
             return Ok(Some(used));
         }
-        self.row(&fields).map_err(|e| self.located(e))?;
+        self.row(line, &fields)?;
         self.bytes += used;
         Ok(Some(used))
     }
@@ -208,14 +223,15 @@ impl CopyReader {
         Ok(())
     }
 
-    fn row(&mut self, fields: &[(Option<Vec<u8>>, bool)]) -> Result<()> {
+    fn row(&mut self, line: &[u8], fields: &[(Option<Vec<u8>>, bool)]) -> Result<()> {
         if fields.len() > self.columns.len() {
-            return Err(bad("extra data after last expected column"));
+            return Err(bad("extra data after last expected column").context(self.place(None, Some(line))));
         }
         if fields.len() < self.columns.len() {
-            return Err(bad(format!("missing data for column \"{}\"", self.names[fields.len()])));
+            let name = self.names.get(fields.len()).map_or("", String::as_str);
+            return Err(bad(format!("missing data for column \"{name}\"")).context(self.place(None, Some(line))));
         }
-        for (i, ((value, quoted), column)) in fields.iter().zip(&mut self.columns).enumerate() {
+        for (i, (value, quoted)) in fields.iter().enumerate() {
             let null = self.options.null.as_bytes();
             let value = match (value, self.options.format) {
                 (Some(v), CopyFormat::Csv) if v == null => {
@@ -225,8 +241,12 @@ impl CopyReader {
                 (value, _) => value.as_ref(),
             };
             match value {
-                Some(bytes) => column.text(utf8(bytes)?, &self.input)?,
-                None => column.null(),
+                Some(bytes) => {
+                    let text = utf8(bytes).map_err(|e| self.located(e))?;
+                    let read = self.columns[i].text(text, &self.input);
+                    read.map_err(|e| e.context(self.place(Some((i, Some(bytes))), None)))?;
+                }
+                None => self.columns[i].null(),
             }
         }
         self.rows += 1;
@@ -268,14 +288,18 @@ impl CopyReader {
             return Ok(None);
         };
         let mut used = 2;
-        for (span, column) in spans.into_iter().zip(&mut self.columns) {
+        for (i, span) in spans.into_iter().enumerate() {
             match span {
                 Some((from, to)) => {
-                    column.binary(&bytes[from..to], &self.input)?;
+                    let read = self.columns[i].binary(&bytes[from..to], &self.input);
+                    read.map_err(|e| {
+                        let name = self.names.get(i).map_or("", String::as_str);
+                        e.context(format!("COPY {}, line {}, column {name}", self.table, self.line))
+                    })?;
                     used = to;
                 }
                 None => {
-                    column.null();
+                    self.columns[i].null();
                     used += 4;
                 }
             }
@@ -284,6 +308,17 @@ impl CopyReader {
         self.bytes += used;
         Ok(Some(used))
     }
+}
+
+/// The first 100 bytes of a value, as text.
+fn shortened(bytes: &[u8]) -> String {
+    const MOST: usize = 100;
+    let text = String::from_utf8_lossy(bytes);
+    if text.len() <= MOST {
+        return text.into_owned();
+    }
+    let end = (0..=MOST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}...", text.get(..end).unwrap_or_default())
 }
 
 /// Where the fields of a binary row are; None while the row is not complete.
@@ -418,7 +453,7 @@ mod tests {
 
     fn read(options: CopyOptions, data: &[u8], step: usize) -> Result<Vec<String>> {
         let input = Input { clock: Clock { zone: Zone::utc(), day_first: false, now_us: 0 }, reg_oids: None };
-        let mut reader = CopyReader::new(options, &columns(), input)?;
+        let mut reader = CopyReader::new("t", options, &columns(), input)?;
         for part in data.chunks(step) {
             reader.feed(part)?;
         }
@@ -471,7 +506,10 @@ mod tests {
     fn bad_rows_name_their_line() {
         for bad in [&b"1\n"[..], b"zz\tx\n", b"1\t\xff\xfe\n", b"1\tx\tz\n", b"\0\x01\x02\n"] {
             let e = read(CopyOptions::default(), &[b"1\tok\n", bad].concat(), 99).unwrap_err();
-            assert!(e.detail.unwrap_or_default().contains("Line 2"), "{bad:?}");
+            assert!(e.context.unwrap_or_default().starts_with("COPY t, line 2"), "{bad:?}");
         }
+        let place = |data: &[u8]| read(CopyOptions::default(), data, 99).unwrap_err().context.unwrap_or_default();
+        assert_eq!(place(b"zz\tx\n"), "COPY t, line 1, column a: \"zz\"");
+        assert_eq!(place(b"1\n"), "COPY t, line 1: \"1\"");
     }
 }

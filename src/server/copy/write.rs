@@ -24,7 +24,8 @@ fn message(out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
 /// What comes before the rows.
 pub fn begin(out: &mut BytesMut, options: &CopyOptions, names: &[&str]) {
     match options.format {
-        CopyFormat::Binary => message(out, |out| out.put_slice(SIGNATURE)),
+        // The signature leaves with the first row, as PostgreSQL sends it and drivers expect it.
+        CopyFormat::Binary => {}
         _ if options.header == Header::None => {}
         CopyFormat::Text => message(out, |out| {
             for (i, name) in names.iter().enumerate() {
@@ -47,11 +48,15 @@ pub fn begin(out: &mut BytesMut, options: &CopyOptions, names: &[&str]) {
     }
 }
 
-/// Appends the rows held by `columns`.
-pub fn rows(out: &mut BytesMut, options: &CopyOptions, columns: &[Cells], count: usize) {
+/// Appends the rows held by `columns`; `first` says whether no row was written before, and tells so afterwards.
+pub fn rows(out: &mut BytesMut, options: &CopyOptions, columns: &[Cells], count: usize, first: &mut bool) {
     for row in 0..count {
+        let first = std::mem::take(first);
         message(out, |out| match options.format {
             CopyFormat::Binary => {
+                if first {
+                    out.put_slice(SIGNATURE);
+                }
                 out.put_u16(columns.len() as u16);
                 columns.iter().for_each(|c| out.put_slice(c.field(row)));
             }
@@ -83,10 +88,15 @@ pub fn rows(out: &mut BytesMut, options: &CopyOptions, columns: &[Cells], count:
     }
 }
 
-/// What comes after the rows.
-pub fn end(out: &mut BytesMut, options: &CopyOptions) {
+/// What comes after the rows; `first` says that there were none.
+pub fn end(out: &mut BytesMut, options: &CopyOptions, first: bool) {
     if options.format == CopyFormat::Binary {
-        message(out, |out| out.put_i16(-1));
+        message(out, |out| {
+            if first {
+                out.put_slice(SIGNATURE);
+            }
+            out.put_i16(-1);
+        });
     }
 }
 
@@ -145,7 +155,7 @@ mod tests {
             }
         }
         let mut out = BytesMut::new();
-        rows(&mut out, options, &columns, rows_in.len());
+        rows(&mut out, options, &columns, rows_in.len(), &mut true);
         let mut lines = Vec::new();
         let mut rest = &out[..];
         while !rest.is_empty() {
