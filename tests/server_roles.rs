@@ -124,7 +124,7 @@ async fn roles_are_made_changed_and_dropped() {
     server.wait(std::time::Duration::from_secs(20)).expect("the server ends");
 
     let server = Server::start_on(data.path(), &[]);
-    let db = connect(&server.config()).await.unwrap();
+    let db = connect(&format!("host=127.0.0.1 port={} user=squilla dbname=squilla", server.port)).await.unwrap();
     assert_eq!(
         value(&db, "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolname !~ '^pg_'").await,
         "keeper,mate,sailors,squilla"

@@ -6,10 +6,10 @@
 //! Deliberately absent: name resolution (`bind`).
 
 pub mod alter;
-pub mod order;
 pub mod copy;
 pub mod cursor;
 mod grant;
+pub mod order;
 pub mod role;
 
 use std::sync::Arc;

@@ -12,8 +12,8 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_store::rows::{Change, Class};
 
 use super::data::{CatalogData, Relation, SchemaEntry, ServerEntry, TEMPORARY};
-use super::roles::RoleEntry;
 use super::files::{DataFile, Files};
+use super::roles::RoleEntry;
 
 /// A relation and where it is.
 #[derive(Clone, Debug)]

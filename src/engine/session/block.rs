@@ -197,9 +197,8 @@ impl Session {
             return Err(Error::new(Kind::NoActiveTransaction, "SAVEPOINT can only be used in transaction blocks"));
         }
         let now = inner.scope();
-        let (lasting, pending) =
-            inner.block.as_ref().map_or_else(|| (now.clone(), Pending::default()), |t| (t.lasting.clone(), t.pending.clone()));
-        inner.transactions.save(name.clone());
+        let (lasting, pending) = inner.block.as_ref().map_or_else(|| (now.clone(), Pending::default()), |t| (t.lasting.clone(), t.pending.clone()));
+        inner.transactions.save();
         inner.savepoints.push(Savepoint { name, now, lasting, pending });
         Ok(())
     }

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::kernel::{CancelFlag, Env};
+use squilla_core::kernel::Env;
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tracing::Instrument;
@@ -54,7 +54,7 @@ impl Session {
         let session = Arc::clone(self);
         let statement = statement.clone();
         let given = given.to_vec();
-        self.on_statement_thread(async move { session.prepare_here(&statement, &given).await }).await
+        self.on_statement_thread(async move { Box::pin(session.prepare_here(&statement, &given)).await }).await
     }
 
     /// Executes a planned statement.
@@ -65,7 +65,7 @@ impl Session {
         self.inner.lock().query_id = query_id;
         let span = tracing::info_span!("statement", query_id, pid = self.shared.pid);
         self.log_start(&prepared.statement, &span);
-        self.on_statement_thread(async move { session.execute_here(prepared, parameters).await }.instrument(span)).await
+        self.on_statement_thread(async move { Box::pin(session.execute_here(prepared, parameters)).await }.instrument(span)).await
     }
 
     /// log_statement
@@ -73,9 +73,8 @@ impl Session {
         let wanted = match self.inner.lock().settings.get("log_statement") {
             "all" => true,
             "mod" => crate::command::writes(statement).is_some(),
-            "ddl" => {
-                crate::command::writes(statement).is_some_and(|command| !matches!(command.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY FROM"))
-            }
+            "ddl" => crate::command::writes(statement)
+                .is_some_and(|command| !matches!(command.as_str(), "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY FROM")),
             _ => false,
         };
         if wanted {
@@ -118,8 +117,9 @@ impl Session {
             _ => None,
         };
         let Some(query) = query else {
-            let fields = crate::command::fields(self, statement).await?.map(Arc::new);
-            let parameters = crate::command::parameter_types(self, statement, given).await?;
+            // Boxed, like all work on single statements: what waits here is moved about on small stacks.
+            let fields = Box::pin(crate::command::fields(self, statement)).await?.map(Arc::new);
+            let parameters = Box::pin(crate::command::parameter_types(self, statement, given)).await?;
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
         };
         let mut declared = query.clone();
@@ -141,10 +141,10 @@ impl Session {
         }
         let Some(plan) = &prepared.plan else {
             let Some(word) = crate::command::writes(&prepared.statement) else {
-                return crate::command::run(self, &prepared.statement, parameters).await;
+                return Box::pin(crate::command::run(self, &prepared.statement, parameters)).await;
             };
             self.may_write(&word)?;
-            return self.writing(|| crate::command::run(self, &prepared.statement, parameters.clone())).await;
+            return self.writing(|| Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()))).await;
         };
         // Tables may have changed since the statement was planned.
         let plan = if prepared.catalog_version == self.snapshot().stamp {

@@ -29,7 +29,6 @@ pub(crate) struct Transaction {
 /// A state to go back to; without one the transaction had not begun to see anything.
 #[derive(Clone, Debug)]
 pub(crate) struct Savepoint {
-    pub name: String,
     state: Option<Transaction>,
 }
 
@@ -76,8 +75,8 @@ impl Transactions {
     }
 
     /// Remembers the state of now.
-    pub fn save(&mut self, name: String) {
-        self.savepoints.push(Savepoint { name, state: self.open.clone() });
+    pub fn save(&mut self) {
+        self.savepoints.push(Savepoint { state: self.open.clone() });
     }
 
     /// Goes back to a savepoint, which stays.

@@ -159,7 +159,7 @@ impl CopyReader {
             _ => text_fields(line, &self.options),
         };
         if self.line == 1 && self.options.header != Header::None {
-            self.check_header(&fields)?;
+            self.check_header(&fields).map_err(|e| e.context(self.place(None, Some(line))))?;
             return Ok(Some(used));
         }
         self.row(line, &fields)?;
