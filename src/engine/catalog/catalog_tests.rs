@@ -51,7 +51,11 @@ async fn transactions_commute_or_conflict() {
     let catalog = Catalog::in_memory().unwrap();
     catalog.update(|d| table(d, "t")).unwrap();
     let base = catalog.snapshot();
-    let made = |name: &'static str| pending(&base, move |d| drop(table(d, name).unwrap()));
+    let made = |name: &'static str| {
+        pending(&base, move |d| {
+            table(d, name).unwrap();
+        })
+    };
     catalog.commit(made("u")).await.unwrap();
     catalog.commit(made("v")).await.unwrap();
     assert_eq!(catalog.commit(made("u")).await.unwrap_err().sqlstate(), "42P07");

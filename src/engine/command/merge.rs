@@ -133,7 +133,7 @@ fn inserted(session: &Arc<Session>, relation: &Relation, name: &str, named: &[St
     }
     let mut out: Vec<Option<Expr>> = Vec::with_capacity(relation.columns.len());
     for (position, column) in relation.columns.iter().enumerate() {
-        let value = columns.iter().position(|c| *c == position).and_then(|i| row.iter().nth(i));
+        let value = columns.iter().position(|c| *c == position).and_then(|i| row.get(i));
         out.push(match (value, &column.default) {
             (Some(value), _) => Some(given(session, value.clone(), column)?),
             (None, Some(default)) => Some(write::parsed(session, default)?),

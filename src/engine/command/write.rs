@@ -126,7 +126,7 @@ pub fn select(items: Vec<SelectItem>, from: Vec<TableWithJoins>, selection: Opti
     select.projection = items;
     select.from = from;
     select.selection = selection;
-    query.body = Box::new(SetExpr::Select(Box::new(select)));
+    *query.body = SetExpr::Select(Box::new(select));
     Ok(*query)
 }
 

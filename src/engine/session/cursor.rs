@@ -233,7 +233,7 @@ impl Rows {
         Ok(())
     }
 
-    async fn to_end(&mut self) -> Result<()> {
+    async fn go_to_end(&mut self) -> Result<()> {
         while self.read_on().await? {
             self.position = self.position.max(self.read.saturating_sub(1));
         }
@@ -263,7 +263,7 @@ impl Rows {
                 let target = if row >= 0 {
                     row as u64
                 } else {
-                    self.to_end().await?;
+                    self.go_to_end().await?;
                     (self.read + 1).saturating_sub(row.unsigned_abs())
                 };
                 if target <= self.position && !(target == 0 && self.position == 0) {

@@ -447,7 +447,7 @@ impl Session {
     /// RESET ALL
     pub fn reset_all(&self) {
         let mut inner = self.inner.lock();
-        let before = std::mem::replace(&mut inner.settings, Settings::default());
+        let before = std::mem::take(&mut inner.settings);
         inner.settings = inner.base.clone();
         for name in ["session_authorization", "is_superuser", "transaction_isolation", "transaction_read_only", "transaction_deferrable"] {
             // An error would mean that the setting does not exist.

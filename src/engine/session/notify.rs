@@ -33,10 +33,13 @@ pub struct Pending {
     notifications: Vec<(String, String)>,
 }
 
+/// A session and its channels.
+type Listener = (Weak<SessionShared>, BTreeSet<String>);
+
 /// Who listens on what.
 #[derive(Default)]
 pub struct Channels {
-    listeners: Mutex<HashMap<i32, (Weak<SessionShared>, BTreeSet<String>)>>,
+    listeners: Mutex<HashMap<i32, Listener>>,
 }
 
 impl Channels {

@@ -92,7 +92,7 @@ impl SessionShared {
 
     /// Completes when the session is to end or, where `listening`, when there are notifications.
     pub async fn woken(&self, listening: bool) {
-        while !self.is_terminated() && !(listening && !self.notifications.lock().is_empty()) {
+        while !self.is_terminated() && (!listening || self.notifications.lock().is_empty()) {
             self.wake.notified().await;
         }
     }

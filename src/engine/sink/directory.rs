@@ -39,6 +39,9 @@ const GROUP_BYTES_MAX: usize = 32 << 20;
 /// How Hive names the partition of NULL.
 const NULL_NAME: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// COPY's options by name.
+type Options = Vec<(String, CopyOption)>;
+
 /// How rows go to files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -52,7 +55,7 @@ pub struct Layout {
 
 impl Layout {
     /// Takes PARTITION_BY, MAX_FILE_SIZE and OVERWRITE out of the options. None when there is neither of the first two.
-    pub fn take(options: &[(String, CopyOption)], schema: &Schema) -> Result<(Vec<(String, CopyOption)>, Option<Self>)> {
+    pub fn take(options: &[(String, CopyOption)], schema: &Schema) -> Result<(Options, Option<Self>)> {
         let mut layout = Self { partition_by: Vec::new(), file_bytes_max: None, overwrite: false };
         let mut rest = Vec::new();
         for (name, option) in options {
