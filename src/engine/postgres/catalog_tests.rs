@@ -275,7 +275,7 @@ async fn relations_join_and_functions_answer() {
             "SELECT pg_typeof(1)::text, pg_typeof(-1)::text, pg_typeof(3000000000)::text, pg_typeof(ARRAY[1])::text, pg_typeof(x)::text, pg_typeof(coalesce(x, 0))::text FROM (VALUES (1)) v(x)",
             &["integer|integer|bigint|integer[]|integer|integer"],
         ),
-        ("SELECT 1000000 * 1000000, 2147483647 + 1", &["1000000000000|2147483648"]),
+        ("SELECT 1000000::bigint * 1000000, 2147483647::bigint + 1", &["1000000000000|2147483648"]),
         ("SELECT CASE WHEN true THEN 1 ELSE 2 END, x FROM (SELECT 1 AS x UNION ALL SELECT 2) t GROUP BY 1, 2 ORDER BY 2 LIMIT 1", &["1|1"]),
         ("SELECT encode('\\x0102'::bytea, 'hex'), encode('\\x0102'::bytea, 'base64'), decode('ff', 'hex')", &["0102|AQI=|ff"]),
         ("SELECT indrelid FROM pg_index", &[]),
