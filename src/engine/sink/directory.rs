@@ -3,7 +3,7 @@
 //! In: a stream of batches and a layout. Out: `key=value/part-N.ext` below the location, partition columns in the names
 //! and not in the files, as Hive, Spark and DuckDB have it. Invariants: a local directory is written under a hidden name
 //! beside the target and renamed over it, so that readers see all of it or nothing; objects are uploaded in parts that
-//! nobody sees, completed at the end, and `_manifest.json`, written last, names them; at most [`OPEN_MAX`] files are
+//! nobody sees, completed at the end, and `_manifest.json`, written last, names them; at most `OPEN_MAX` files are
 //! open, so memory does not grow with the number of partitions. A directory with something in it is refused unless
 //! OVERWRITE is given, which swaps the two. Deliberately absent: appending to a directory.
 

@@ -1,6 +1,6 @@
 //! COPY: its two ends and its options.
 //!
-//! In: the tokens from COPY on. Out: a [`Copy`]. Invariant: the options keep the order and the spelling that the client
+//! In: the tokens from COPY on. Out: a `Copy`. Invariant: the options keep the order and the spelling that the client
 //! gave; what they mean is decided by who reads or writes the data. Deliberately absent: COPY with a program.
 
 use sqlparser::ast::{Expr, Ident, ObjectName, Query};

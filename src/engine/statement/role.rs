@@ -145,7 +145,7 @@ pub enum RoleStatement {
     },
     /// ALTER DEFAULT PRIVILEGES: read and without effect.
     DefaultPrivileges,
-    /// SET [LOCAL] ROLE, RESET ROLE; None is NONE.
+    /// `SET [LOCAL] ROLE`, RESET ROLE; None is NONE.
     SetRole {
         /// Role.
         role: Option<RoleName>,
