@@ -1,4 +1,5 @@
-//! Several processes that run one query: workers, routing, leases, shuffle store and retry around datafusion-distributed.
+//! Nothing yet: the place of several processes that run one query, with workers, routing, leases, shuffle store and retry
+//! around datafusion-distributed, which nothing outside this crate will name.
 //!
-//! In: plans of the engine. Out: streams of their rows. Invariant: nothing outside this crate names datafusion-distributed.
+//! In and out: nothing. The dependencies are declared, so that they are compiled with the feature set they will have.
 //! Deliberately absent: planning itself, and what a single process does alone.

@@ -154,6 +154,7 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         let text = sql.get(start..end).unwrap_or(sql).trim_end();
         let text = match &kind {
             StatementKind::Foreign(foreign) => foreign.shown(text),
+            StatementKind::Role(_) => role::shown(text),
             _ => Arc::from(text),
         };
         statements.push(Statement { kind: Arc::new(kind), text, source: Arc::clone(&source) });

@@ -99,9 +99,16 @@ pub fn table_query(name: &ObjectName, columns: &[Ident]) -> Result<Box<Query>> {
     } else {
         columns.iter().map(|c| ast::SelectItem::UnnamedExpr(ast::Expr::Identifier(c.clone()))).collect()
     };
-    let relation = ast::TableFactor::Table {
-        name: name.clone(),
-        alias: None,
+    select.from = vec![ast::TableWithJoins { relation: table_factor(name.clone(), None), joins: Vec::new() }];
+    query.body = Box::new(SetExpr::Select(Box::new(select)));
+    Ok(query)
+}
+
+/// A relation as an item of FROM.
+pub fn table_factor(name: ObjectName, alias: Option<ast::TableAlias>) -> ast::TableFactor {
+    ast::TableFactor::Table {
+        name,
+        alias,
         args: None,
         with_hints: Vec::new(),
         version: None,
@@ -110,10 +117,7 @@ pub fn table_query(name: &ObjectName, columns: &[Ident]) -> Result<Box<Query>> {
         json_path: None,
         sample: None,
         index_hints: Vec::new(),
-    };
-    select.from = vec![ast::TableWithJoins { relation, joins: Vec::new() }];
-    query.body = Box::new(SetExpr::Select(Box::new(select)));
-    Ok(query)
+    }
 }
 
 /// The SELECT of [`empty_query`].

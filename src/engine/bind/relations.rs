@@ -16,6 +16,7 @@ use squilla_core::declaration::Returns;
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
+use crate::bind::relation::table_factor;
 use crate::source::options::SourceCall;
 use crate::statement::{ident_text, name_parts};
 
@@ -99,18 +100,7 @@ fn alias(name: &str) -> TableAlias {
 }
 
 fn table(name: &str, alias: Option<TableAlias>) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
-        alias,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
+    table_factor(ObjectName::from(vec![Ident::with_quote('"', name)]), alias)
 }
 
 impl Binder<'_> {

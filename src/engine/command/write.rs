@@ -16,6 +16,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 use squilla_store::bitmap::Deleted;
 
+use crate::bind::relation::table_factor;
 use crate::catalog::data::{ColumnEntry, Relation, RelationKind};
 use crate::catalog::relations::no_relation;
 use crate::error::{from_arrow, from_datafusion, to_datafusion};
@@ -105,18 +106,8 @@ impl Target {
 
 /// A table of the statement as an item of FROM.
 pub fn factor(name: &str, alias: &str) -> TableFactor {
-    TableFactor::Table {
-        name: ObjectName::from(vec![Ident::with_quote('"', name)]),
-        alias: Some(ast::TableAlias { explicit: true, name: Ident::with_quote('"', alias), columns: Vec::new(), at: None }),
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
+    let alias = ast::TableAlias { explicit: true, name: Ident::with_quote('"', alias), columns: Vec::new(), at: None };
+    table_factor(ObjectName::from(vec![Ident::with_quote('"', name)]), Some(alias))
 }
 
 /// `SELECT items FROM from WHERE selection`

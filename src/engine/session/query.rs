@@ -238,7 +238,9 @@ impl Session {
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
-        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        // What now() tells: without it, the time when the session's state was made.
+        state.mark_start_execution();
         Ok(Frame { state, errors, stop })
     }
 

@@ -5,7 +5,8 @@
 //! beside the target and renamed over it, so that readers see all of it or nothing; objects are uploaded in parts that
 //! nobody sees, completed at the end, and `_manifest.json`, written last, names them; at most `OPEN_MAX` files are
 //! open, so memory does not grow with the number of partitions. A directory with something in it is refused unless
-//! OVERWRITE is given, which swaps the two. Deliberately absent: appending to a directory.
+//! OVERWRITE is given, which swaps the two; in a bucket, readers may meet both while the old objects go.
+//! Deliberately absent: appending to a directory.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -134,6 +135,7 @@ impl<W: Write> Write for Counted<W> {
 }
 
 struct Open {
+    name: String,
     encoder: Box<dyn Encoder>,
     target: Target,
     bytes: Arc<AtomicU64>,
@@ -279,14 +281,14 @@ impl Writer {
         let (target, writer) = self.place.create(&name, &self.access).await?;
         let bytes = Arc::new(AtomicU64::new(0));
         let writer = Box::new(Counted { inner: writer, bytes: Arc::clone(&bytes) });
-        Ok(Open { encoder: copy::encoder(self.format.clone(), &self.schema, writer)?, target, bytes, used: 0 })
+        Ok(Open { name, encoder: copy::encoder(self.format.clone(), &self.schema, writer)?, target, bytes, used: 0 })
     }
 
     async fn finish(&mut self, open: Open) -> Result<()> {
         drop(encode(open.encoder, |e| e.finish()).await?);
         let mut target = open.target;
         target.drain().await?;
-        self.place.finished(target).await
+        self.place.finished(open.name, target).await
     }
 
     async fn commit(mut self) -> Result<u64> {
@@ -409,12 +411,12 @@ impl Place {
         }
     }
 
-    async fn finished(&mut self, target: Target) -> Result<()> {
+    async fn finished(&mut self, name: String, target: Target) -> Result<()> {
         match self {
             // Renamed within the hidden directory.
             Place::Local(_) => target.commit().await,
-            Place::Remote { done, names, .. } => {
-                done.push((names.last().cloned().unwrap_or_default(), target));
+            Place::Remote { done, .. } => {
+                done.push((name, target));
                 Ok(())
             }
         }
@@ -424,8 +426,17 @@ impl Place {
         match self {
             Place::Local(staged) => blocking(move || staged.commit()).await,
             Place::Remote { base, uri, done, names, old, .. } => {
-                for (_, target) in done {
-                    target.commit().await?;
+                let mut shown = Vec::new();
+                let mut waiting = done.into_iter();
+                while let Some((name, target)) = waiting.next() {
+                    if let Err(error) = target.commit().await {
+                        for (_, target) in waiting {
+                            target.abort().await;
+                        }
+                        remove(&base, &shown, access).await;
+                        return Err(error);
+                    }
+                    shown.push(name);
                 }
                 let manifest = serde_json::json!({ "format_version": 1, "rows": rows, "files": names }).to_string();
                 let (mut target, mut writer) = Target::create(&format!("{uri}_manifest.json"), "", access).await?;
@@ -441,6 +452,18 @@ impl Place {
                 }
                 Ok(())
             }
+        }
+    }
+}
+
+/// Takes objects away that a failed commit has shown already.
+async fn remove(base: &Location, names: &[String], access: &Arc<FileAccess>) {
+    let Location::Object { cloud, bucket, key } = base else { return };
+    let Ok(store) = access.bucket(*cloud, bucket).await else { return };
+    for name in names {
+        let Ok(path) = object_store::path::Path::parse(format!("{key}{name}")) else { continue };
+        if let Err(error) = store.delete(&path).await {
+            tracing::warn!(%path, %error, "could not remove an object of a failed COPY");
         }
     }
 }

@@ -3,6 +3,8 @@
 //! In: the tokens of such a statement. Out: a [`RoleStatement`]. Invariant: names are folded, and the words that stand for
 //! a role (CURRENT_USER, PUBLIC) are kept apart from roles of that name. Deliberately absent: whether anything exists.
 
+use std::sync::Arc;
+
 use sqlparser::ast::ObjectName;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
@@ -39,6 +41,14 @@ pub enum RoleOption {
     Members(Vec<RoleName>),
     /// ADMIN
     Admins(Vec<RoleName>),
+}
+
+/// The text of a statement about roles that others may see: nothing after PASSWORD.
+pub fn shown(text: &str) -> Arc<str> {
+    match text.to_ascii_lowercase().find("password").and_then(|at| text.get(..at)) {
+        Some(before) => Arc::from(format!("{before}PASSWORD ...")),
+        None => Arc::from(text),
+    }
 }
 
 /// What privileges are about.
