@@ -43,7 +43,7 @@ pub async fn start(session: &Arc<Session>, plan: LogicalPlan, text: &str, parame
 pub fn target(session: &Arc<Session>, name: &ObjectName) -> Result<(String, String, Relation)> {
     let data = session.database.catalog.snapshot();
     let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path };
+    let lookup = Lookup { data: &data, search_path: &path, values: None };
     let found = lookup.find(&name_parts(name)).map(|(schema, table, relation)| (schema, table, relation.clone()));
     found.ok_or_else(|| crate::catalog::relations::no_relation(&name_text(name)))
 }

@@ -197,7 +197,7 @@ pub struct Prepared {
     /// The statement.
     pub statement: Statement,
     pub(crate) plan: Option<Arc<LogicalPlan>>,
-    pub(crate) catalog_version: u64,
+    pub(crate) catalog_version: Option<u64>,
     fields: Option<Arc<Vec<ResultField>>>,
     parameters: Vec<SqlType>,
 }
@@ -317,6 +317,8 @@ pub(crate) struct Inner {
     /// Values before SET LOCAL, restored at the end of the transaction.
     pub before_local: Option<Settings>,
     pub status: TransactionStatus,
+    /// When the first statement of the open transaction began.
+    pub began: Option<chrono::DateTime<chrono::Utc>>,
     pub notices: Vec<Notice>,
     pub changed: Vec<(String, String)>,
     pub prepared: HashMap<String, Prepared>,
@@ -330,6 +332,7 @@ impl Session {
             settings,
             before_local: None,
             status: TransactionStatus::Idle,
+            began: None,
             notices: Vec::new(),
             changed: Vec::new(),
             prepared: HashMap::new(),

@@ -35,6 +35,15 @@ use crate::session::view::SessionView;
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
 use crate::statement::{Statement, StatementKind};
 
+/// A planned query.
+struct Planned {
+    plan: LogicalPlan,
+    /// Types of parameters that are known without the plan.
+    given: Vec<Option<SqlType>>,
+    /// A source has to be resolved when the values of the parameters are known.
+    late: bool,
+}
+
 /// What one statement runs in.
 pub struct Frame {
     /// DataFusion's state for this statement.
@@ -93,14 +102,14 @@ impl Session {
         let Some(query) = query else {
             let fields = crate::command::fields(self, statement)?.map(Arc::new);
             let parameters = crate::command::parameter_types(self, statement, given).await?;
-            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
+            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: Some(version), fields, parameters });
         };
-        let mut declared = query.clone();
-        let plan = self.plan_query(query, &statement.text, given).await?;
-        let given = parameters_by_place(&mut declared, given);
-        let parameters = parameter_types(&plan, &given)?;
-        let fields = Arc::new(self.result_fields(&plan));
-        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(plan)), catalog_version: version, fields: Some(fields), parameters })
+        let planned = self.plan_with(query, &statement.text, given, None).await?;
+        let parameters = parameter_types(&planned.plan, &planned.given)?;
+        let fields = Arc::new(self.result_fields(&planned.plan));
+        // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
+        let version = if planned.late { None } else { Some(version) };
+        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
     }
 
     async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
@@ -113,12 +122,12 @@ impl Session {
         }
         let Some(plan) = &prepared.plan else { return crate::command::run(self, &prepared.statement, parameters).await };
         // Tables may have changed since the statement was planned.
-        let plan = if prepared.catalog_version == self.database.catalog.version() {
+        let plan = if prepared.catalog_version == Some(self.database.catalog.version()) {
             LogicalPlan::clone(plan)
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
             match &*prepared.statement.kind {
-                StatementKind::Sql(sql) => self.plan_query((**sql).clone(), &prepared.statement.text, &given).await?,
+                StatementKind::Sql(sql) => self.plan_with((**sql).clone(), &prepared.statement.text, &given, Some(&parameters)).await?.plan,
                 _ => return Err(Error::internal("a plan without a query")),
             }
         };
@@ -167,8 +176,21 @@ impl Session {
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
-        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        state.mark_start_execution();
+        state.execution_props_mut().query_execution_start_time = Some(self.transaction_start());
         Ok(Frame { state, errors, stop })
+    }
+
+    /// When the transaction of this statement began: what `now()` tells.
+    fn transaction_start(&self) -> chrono::DateTime<chrono::Utc> {
+        let mut inner = self.inner.lock();
+        let now = chrono::Utc::now();
+        if inner.status == TransactionStatus::Idle {
+            inner.began = None;
+            return now;
+        }
+        *inner.began.get_or_insert(now)
     }
 
     /// The session's state, made at first use.
@@ -191,18 +213,32 @@ impl Session {
     }
 
     /// Binds and plans a query.
-    pub async fn plan_query(self: &Arc<Self>, mut statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
+    pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
+        self.plan_with(statement, text, given, None).await.map(|planned| planned.plan)
+    }
+
+    /// Binds and plans a query whose sources may be named by `values`.
+    async fn plan_with(
+        self: &Arc<Self>,
+        mut statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        values: Option<&[ScalarValue]>,
+    ) -> Result<Planned> {
         let settings = self.settings();
         let data = self.database.catalog.snapshot();
         let search_path = self.search_path(&data);
         let given = parameters_by_place(&mut statement, given);
         declare_parameters(&mut statement, &given);
-        let lookup = Lookup { data: &data, search_path: &search_path };
+        let lookup = Lookup { data: &data, search_path: &search_path, values };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
         crate::bind::calls::bind(&mut statement, &context)?;
+        // Calls of ours have told more types.
+        let given = parameters_by_place(&mut statement, &given);
+        let late = sources.iter().any(|s| s.late);
         let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
@@ -215,7 +251,8 @@ impl Session {
         };
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
-        plan.map_err(|e| from_datafusion_in(e, text))
+        let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
+        Ok(Planned { plan, given, late })
     }
 
     fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
@@ -232,6 +269,10 @@ impl Session {
     ) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
         let mut made = HashMap::new();
         for source in sources {
+            if source.late {
+                made.insert(source.table.clone(), crate::source::late::unresolved(&source.call.name)?);
+                continue;
+            }
             let provider = crate::source::tables::resolve(&source.call, &self.database.files, state).await?;
             let provider = provider.ok_or_else(|| Error::internal(format!("{} is not a source", source.call.name)))?;
             made.insert(source.table.clone(), provider);
@@ -315,6 +356,8 @@ pub struct Lookup<'a> {
     pub data: &'a CatalogData,
     /// Schemas of unqualified names.
     pub search_path: &'a [String],
+    /// Values of parameters, where the statement has them.
+    pub values: Option<&'a [ScalarValue]>,
 }
 
 impl<'a> Lookup<'a> {
@@ -344,6 +387,10 @@ impl Relations for Lookup<'_> {
 
     fn is_source(&self, name: &str) -> bool {
         crate::source::tables::sources().iter().any(|s| s.name == name)
+    }
+
+    fn parameter(&self, number: usize) -> Option<ScalarValue> {
+        self.values?.get(number.checked_sub(1)?).cloned()
     }
 }
 
@@ -386,6 +433,14 @@ fn parameters_by_place(statement: &mut ast::Statement, given: &[Option<SqlType>]
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
             if let ast::Expr::Cast { expr, data_type, .. } = expr {
                 self.set(expr, SqlType::parse(&data_type.to_string()));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Table { name, args: Some(args), .. } = factor {
+                for (expr, ty) in crate::source::late::argument_types(&name.to_string().to_lowercase(), &args.args) {
+                    self.set(expr, Some(ty));
+                }
             }
             ControlFlow::Continue(())
         }

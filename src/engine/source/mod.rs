@@ -6,6 +6,7 @@
 
 pub mod files;
 pub mod glob;
+pub mod late;
 pub mod list_local;
 pub mod list_objects;
 pub mod listing;
