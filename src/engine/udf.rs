@@ -198,9 +198,9 @@ impl Functions {
         self.by_name.values()
     }
 
-    /// All markers, for registration in a session.
+    /// The markers, for registration in a session: not of the engine's own, whose names mean other things in a select list.
     pub fn udfs(&self) -> impl Iterator<Item = &Arc<ScalarUDF>> {
-        self.udfs.values()
+        self.udfs.iter().filter(|(name, _)| self.by_name.get(*name).is_none_or(|f| f.family != BUILTIN)).map(|(_, udf)| udf)
     }
 }
 
