@@ -37,7 +37,6 @@ async fn null_and_array_parameters() {
 }
 
 #[tokio::test]
-#[ignore = "table functions take no parameters yet"]
 async fn a_parameter_may_come_twice_and_in_limit() {
     let client = connect(&shared()).await.unwrap();
     let rows = client

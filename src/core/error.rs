@@ -206,6 +206,18 @@ kinds! {
     InvalidBinary = "22P05",
     /// Bad regular expression.
     InvalidRegex = "2201B",
+    /// Power that has no real value.
+    InvalidPower = "2201F",
+    /// Logarithm that has no real value.
+    InvalidLogarithm = "2201E",
+    /// Bad argument of width_bucket.
+    InvalidWidthBucket = "2201G",
+    /// Wrong number of subscripts.
+    ArraySubscript = "2202E",
+    /// NULL where a value is needed.
+    NullNotAllowed = "22004",
+    /// JSON path without what it names.
+    JsonPath = "22033",
     /// Negative LIMIT.
     InvalidLimit = "2201W",
     /// Negative OFFSET.

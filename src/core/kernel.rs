@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -41,6 +41,10 @@ pub struct Outcome {
 /// row error when [`Error::is_row_error`], and what came before stays. Dropping the iterator stops the work.
 pub type Expansion = Box<dyn Iterator<Item = Result<RecordBatch>> + Send>;
 
+/// The rows of a cheap set-returning function over many input rows: columns of the result in pieces of some thousand rows,
+/// each with the number of the input row that every result row belongs to, ascending over all pieces.
+pub type NumberedRows = Box<dyn Iterator<Item = Result<(UInt32Array, Vec<ArrayRef>)>> + Send>;
+
 /// A kernel in one of its kinds.
 #[derive(Clone, Copy)]
 pub enum Kernel {
@@ -56,6 +60,9 @@ pub enum Kernel {
     Expand(fn(Arc<Call>) -> Result<Expansion>),
     /// One row to a few: the outcome is a list-of-struct column whose struct has the declared columns.
     ExpandList(fn(Arc<Call>) -> BoxFuture<'static, Result<Outcome>>),
+    /// One row to many, cheap and lazily: the call has a whole batch, and the work is done where the reader asks for it.
+    /// The kernel itself gives no rows for NULL arguments.
+    Rows(fn(Arc<Call>) -> Result<NumberedRows>),
 }
 
 /// One SQL function.

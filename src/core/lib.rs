@@ -7,6 +7,7 @@ pub mod declaration;
 pub mod error;
 pub mod kernel;
 pub mod limits;
+pub mod numeric;
 pub mod settings;
 pub mod types;
 pub mod values;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, IntervalUnit, TimeUnit};
 
+use crate::numeric;
+
 /// Field metadata key of Arrow extension types.
 pub const EXTENSION_KEY: &str = "ARROW:extension:name";
 
@@ -338,7 +340,7 @@ impl SqlType {
             SqlType::Oid | SqlType::Reg(_) => DataType::Int64,
             SqlType::Float4 => DataType::Float32,
             SqlType::Float8 => DataType::Float64,
-            SqlType::Numeric(m) => m.map_or(DataType::Decimal128(38, 10), |(p, s)| DataType::Decimal128(p.clamp(1, 38), s)),
+            SqlType::Numeric(m) => m.map_or(numeric::FREE, |(p, s)| DataType::Decimal128(p.clamp(1, 38), s)),
             SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name | SqlType::SingleChar => DataType::Utf8,
             SqlType::Uuid => DataType::FixedSizeBinary(16),
             SqlType::Json | SqlType::Jsonb | SqlType::Any => DataType::Utf8,
@@ -440,6 +442,7 @@ impl SqlType {
             DataType::UInt64 => SqlType::Numeric(Some((20, 0))),
             DataType::Float16 | DataType::Float32 => SqlType::Float4,
             DataType::Float64 => SqlType::Float8,
+            ty if numeric::style(ty) != numeric::Style::Exact => SqlType::Numeric(None),
             DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
                 SqlType::Numeric(Some((*p, *s)))
             }

@@ -125,7 +125,7 @@ impl Database {
             models: Arc::new(config.models.clone()),
             default_models: Arc::new(|_| None),
         });
-        let functions = Arc::new(Functions::new(config.families, &env)?);
+        let functions = Arc::new(Functions::new(config.families, crate::postgres::series::BUILTINS, &env)?);
         let store = Tables::new(&catalog, &files);
         crate::source::object::register(&runtime_env, &files)?;
         let runtime = threads_named("statement", threads.max(2))?;

@@ -215,6 +215,104 @@ fn lower(message: &str) -> String {
     }
 }
 
+const NO_FUNCTION: &str = "No function matches the given name and argument types. You might need to add explicit type casts.";
+
+/// `Int64 + Boolean` in a message: an operator that these types do not have.
+fn operator(text: &str) -> Option<Error> {
+    let heads = [
+        "Cannot coerce arithmetic expression ",
+        "Cannot infer common argument type for comparison operation ",
+        "Cannot infer common argument type for logical boolean operation ",
+        "Cannot infer common argument type for regex operation ",
+        "Cannot infer common type for bitwise operation ",
+        "Cannot infer common string type for string concat operation ",
+        "Cannot infer common argument type for operation ",
+    ];
+    let at = heads.iter().find_map(|head| text.find(head).map(|at| at + head.len()))?;
+    let rest = text.get(at..)?.lines().next()?.trim_end_matches(" to valid types");
+    let (left, rest) = type_name(rest)?;
+    let (op, right) = rest.trim_start().split_once(' ')?;
+    let (right, _) = type_name(right)?;
+    if matches!(op, "AND" | "OR") {
+        let wrong = if left == "boolean" { right } else { left };
+        return Some(Error::new(Kind::DatatypeMismatch, format!("argument of {op} must be type boolean, not type {wrong}")));
+    }
+    let op = match op {
+        "!=" => "<>",
+        other => other,
+    };
+    Some(
+        Error::new(Kind::UndefinedFunction, format!("operator does not exist: {left} {op} {right}"))
+            .hint("No operator matches the given name and argument types. You might need to add explicit type casts."),
+    )
+}
+
+/// The SQL name of the Arrow type that a text begins with, and the rest of the text.
+fn type_name(text: &str) -> Option<(String, &str)> {
+    let word = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());
+    let (name, mut rest) = text.split_at(word);
+    let mut inside = "";
+    if rest.starts_with('(') {
+        let mut depth = 0;
+        let end = rest.char_indices().find(|(_, c)| {
+            depth += i32::from(*c == '(') - i32::from(*c == ')');
+            depth == 0
+        });
+        let end = end?.0;
+        inside = rest.get(1..end)?;
+        rest = rest.get(end + 1..)?;
+    }
+    let sql = match name {
+        "Int8" | "Int16" => "smallint".to_owned(),
+        "Int32" => "integer".to_owned(),
+        "Int64" => "bigint".to_owned(),
+        "Float32" => "real".to_owned(),
+        "Float64" => "double precision".to_owned(),
+        "Boolean" => "boolean".to_owned(),
+        "Utf8" | "LargeUtf8" | "Utf8View" => "text".to_owned(),
+        "Null" => "unknown".to_owned(),
+        "Date32" | "Date64" => "date".to_owned(),
+        "Time32" | "Time64" => "time without time zone".to_owned(),
+        "Timestamp" if inside.contains("None") || !inside.contains(',') => "timestamp without time zone".to_owned(),
+        "Timestamp" => "timestamp with time zone".to_owned(),
+        "Interval" | "Duration" => "interval".to_owned(),
+        "Binary" | "LargeBinary" | "BinaryView" | "FixedSizeBinary" => "bytea".to_owned(),
+        "Struct" => "record".to_owned(),
+        name if name.starts_with("Decimal") => "numeric".to_owned(),
+        "List" | "LargeList" | "FixedSizeList" => {
+            let element = inside.rsplit(' ').next().unwrap_or(inside);
+            format!("{}[]", type_name(element).map_or_else(|| "unknown".to_owned(), |(n, _)| n))
+        }
+        _ => return None,
+    };
+    Some((sql, rest))
+}
+
+/// Messages with a wording of their own in PostgreSQL.
+fn known(text: &str) -> Option<Error> {
+    let quoted = |after: &str| text.split_once(after).and_then(|(_, rest)| rest.split('"').next()).map(str::to_owned);
+    if text.contains("must appear in the GROUP BY") || text.contains("must be in GROUP BY") {
+        let column = quoted("column \"").or_else(|| quoted("references: "))?;
+        return Some(Error::new(
+            Kind::Grouping,
+            format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
+        ));
+    }
+    if text.contains("LIMIT must be >= 0") {
+        return Some(Error::new(Kind::InvalidLimit, "LIMIT must not be negative"));
+    }
+    if text.contains("OFFSET must be >=0") || text.contains("OFFSET must be >= 0") {
+        return Some(Error::new(Kind::InvalidOffset, "OFFSET must not be negative"));
+    }
+    if text.contains("UNION queries have different number of columns") || text.contains("query has different number of columns") {
+        return Some(Error::new(Kind::Syntax, "each UNION query must have the same number of columns"));
+    }
+    if text.contains("WHERE clause cannot contain aggregates") || text.contains("Aggregate functions are not allowed in the WHERE clause") {
+        return Some(Error::new(Kind::Grouping, "aggregate functions are not allowed in WHERE"));
+    }
+    None
+}
+
 /// Untyped messages: by their stable words.
 fn classify(message: &str) -> Error {
     let text = message.trim();
@@ -222,12 +320,7 @@ fn classify(message: &str) -> Error {
     let text = text.split_once("user-defined coercion failed with: ").map_or(text, |(_, rest)| rest.trim_start_matches("External error: "));
     let has = |words: &str| text.contains(words);
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|r| r.split('\'').next()) {
-        let error = Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));
-        let near = text.split("Did you mean '").nth(1).and_then(|r| r.split('\'').next());
-        return match near {
-            Some(near) => error.hint(format!("Perhaps you meant {near}.")),
-            None => error.hint("No function matches the given name and argument types. You might need to add explicit type casts."),
-        };
+        return Error::new(Kind::UndefinedFunction, format!("function {name} does not exist")).hint(NO_FUNCTION);
     }
     if let Some(name) = text.strip_prefix("table function '").and_then(|r| r.strip_suffix("' not found")) {
         return Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));
@@ -236,6 +329,9 @@ fn classify(message: &str) -> Error {
         let name = text.split("table '").nth(1).and_then(|r| r.split('\'').next()).unwrap_or_default();
         let short = name.strip_prefix("squilla.").unwrap_or(name).trim_start_matches("public.").trim_start_matches("$path.");
         return Error::new(Kind::UndefinedTable, format!("relation \"{short}\" does not exist"));
+    }
+    if let Some(error) = operator(text).or_else(|| known(text)) {
+        return error;
     }
     let kind = if has("ivide by zero") {
         return Error::new(Kind::DivisionByZero, "division by zero");

@@ -133,7 +133,7 @@ impl Check<'_> {
     }
 
     fn find(&self, name: &ObjectName) -> Option<(String, String, &Relation)> {
-        Lookup { data: self.data, search_path: self.search_path }.find(&name_parts(name))
+        Lookup { data: self.data, search_path: self.search_path, values: None }.find(&name_parts(name))
     }
 
     /// A schema that a name spells out must be open to the role.

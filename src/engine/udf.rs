@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use arrow::array::{Array, new_empty_array};
 use arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, ScalarValue};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use squilla_core::columns::Arg;
 use squilla_core::declaration::{self, Declaration, Returns};
 use squilla_core::error::{Error, Kind, Result};
@@ -23,6 +25,10 @@ use squilla_core::types::SqlType;
 use crate::error::to_datafusion;
 use crate::exec::invoke;
 
+/// How a function of the engine itself types its calls: the types that arguments are cast to, and the columns of its rows.
+/// None where it does not take these types.
+pub type Typing = fn(&[DataType]) -> Option<(Vec<DataType>, Vec<FieldRef>)>;
+
 /// One function with its parsed contract.
 pub struct Function {
     /// Contract and kernel.
@@ -31,6 +37,8 @@ pub struct Function {
     pub declaration: Arc<Declaration>,
     /// Family (folder of the contract).
     pub family: &'static str,
+    /// Types of calls where the contract alone does not tell them.
+    pub typing: Option<Typing>,
 }
 
 impl Function {
@@ -47,9 +55,36 @@ impl Function {
     /// The overload that takes these argument types, and the types to cast them to. Where several do, one that takes a
     /// file as it is beats one for which the whole file must be read.
     pub fn resolve(&self, actual: &[DataType]) -> Option<(usize, Vec<DataType>)> {
+        if let Some(typing) = self.typing {
+            return typing(actual).map(|(types, _)| (0, types));
+        }
         let all = self.declaration.signatures.iter().enumerate();
         let fitting = all.filter_map(|(index, signature)| fit(signature, actual).map(|(reads, types)| (reads, index, types)));
         fitting.min_by_key(|(reads, index, _)| (*reads, *index)).map(|(_, index, types)| (index, types))
+    }
+}
+
+impl Function {
+    /// How many columns the rows of `call` have, WITH ORDINALITY left out. References of the call carry their types.
+    pub fn width(&self, call: &Expr) -> usize {
+        let empty = DFSchema::empty();
+        let types: Vec<DataType> = match call {
+            Expr::ScalarFunction(f) => f.args.iter().map(|a| a.get_type(&empty).unwrap_or(DataType::Null)).collect(),
+            _ => Vec::new(),
+        };
+        self.columns(&types).map_or(0, |columns| columns.len())
+    }
+
+    /// The columns of the rows that a call over arguments of these types gives; None where it gives none.
+    pub fn columns(&self, actual: &[DataType]) -> Option<Vec<FieldRef>> {
+        if let Some(typing) = self.typing {
+            return typing(actual).map(|(_, columns)| columns);
+        }
+        let (signature, _) = self.resolve(actual).or_else(|| Some((0, Vec::new())))?;
+        match &self.declaration.signatures.get(signature)?.returns {
+            Returns::Table(columns) => Some(columns.iter().map(|(name, ty)| Arc::new(ty.field(name.clone()))).collect()),
+            Returns::Value(_) => None,
+        }
     }
 }
 
@@ -116,6 +151,9 @@ fn coerce(declared: &SqlType, actual: &DataType) -> Option<DataType> {
     }
 }
 
+/// The family of the engine's own functions.
+pub const BUILTIN: &str = "postgres";
+
 /// Every function of the process by name.
 pub struct Functions {
     by_name: HashMap<String, Arc<Function>>,
@@ -123,19 +161,23 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// Parses the contracts and makes the markers. `env` serves plan-time checks and cheap kernels.
-    pub fn new(families: &[(&'static str, &'static [&'static SqlFunction])], env: &Arc<Env>) -> Result<Self> {
+    /// Parses the contracts and makes the markers. `builtin` are the engine's own, with their typings. `env` serves plan-time
+    /// checks and cheap kernels.
+    pub fn new(
+        families: &[(&'static str, &'static [&'static SqlFunction])],
+        builtin: &[(&'static SqlFunction, Typing)],
+        env: &Arc<Env>,
+    ) -> Result<Self> {
         let mut by_name = HashMap::new();
         let mut udfs = HashMap::new();
-        for (family, functions) in families {
-            for function in *functions {
-                let declaration = function.declaration()?;
-                let name = declaration.name.clone();
-                let entry = Arc::new(Function { function, declaration, family });
-                udfs.insert(name.clone(), Arc::new(ScalarUDF::new_from_impl(Marker::new(Arc::clone(&entry), Arc::clone(env)))));
-                if by_name.insert(name.clone(), entry).is_some() {
-                    return Err(Error::internal(format!("function {name} is declared twice")));
-                }
+        let given = families.iter().flat_map(|(family, functions)| functions.iter().map(|f| (*family, *f, None)));
+        for (family, function, typing) in given.chain(builtin.iter().map(|(f, typing)| (BUILTIN, *f, Some(*typing)))) {
+            let declaration = function.declaration()?;
+            let name = declaration.name.clone();
+            let entry = Arc::new(Function { function, declaration, family, typing });
+            udfs.insert(name.clone(), Arc::new(ScalarUDF::new_from_impl(Marker::new(Arc::clone(&entry), Arc::clone(env)))));
+            if by_name.insert(name.clone(), entry).is_some() {
+                return Err(Error::internal(format!("function {name} is declared twice")));
             }
         }
         Ok(Self { by_name, udfs })
@@ -156,9 +198,9 @@ impl Functions {
         self.by_name.values()
     }
 
-    /// All markers, for registration in a session.
+    /// The markers, for registration in a session: not of the engine's own, whose names mean other things in a select list.
     pub fn udfs(&self) -> impl Iterator<Item = &Arc<ScalarUDF>> {
-        self.udfs.values()
+        self.udfs.iter().filter(|(name, _)| self.by_name.get(*name).is_none_or(|f| f.family != BUILTIN)).map(|(_, udf)| udf)
     }
 }
 

@@ -16,6 +16,7 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::defaults;
+use crate::session::query::typed;
 use crate::statement::ident_text;
 use crate::udf::{Function as Declared, Functions};
 
@@ -280,6 +281,9 @@ fn no_fit(name: &str, signatures: &[Signature], given: &Given) -> Error {
 /// An untyped string literal takes the type of its parameter, as in PostgreSQL.
 fn literal_as(expr: Expr, ty: &SqlType) -> Result<Expr> {
     let Expr::Value(value) = &expr else { return Ok(expr) };
+    if matches!(value.value, Value::Placeholder(_)) {
+        return Ok(if untyped(ty) { expr } else { typed(expr, ty) });
+    }
     let Value::SingleQuotedString(text) = &value.value else { return Ok(expr) };
     Ok(match ty {
         SqlType::Bytea => bytea_literal(text)?,
@@ -288,6 +292,15 @@ fn literal_as(expr: Expr, ty: &SqlType) -> Result<Expr> {
         }
         _ => expr,
     })
+}
+
+/// Types that a parameter cannot take: those of any type, and composites.
+fn untyped(ty: &SqlType) -> bool {
+    match ty {
+        SqlType::Any | SqlType::Record(_) | SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor => true,
+        SqlType::Array(element) => untyped(element),
+        _ => false,
+    }
 }
 
 /// The input function of a type over a literal: what the cast rewrite uses too.

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::FieldRef;
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, TableReference};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder};
 use sqlparser::ast::{self, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Select, SetExpr, TableFactor};
-use squilla_core::declaration::Returns;
 use squilla_core::error::{Error, Result};
+use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
 use crate::plan::expand::Expand;
@@ -34,11 +34,10 @@ impl std::fmt::Debug for SquillaRelationPlanner {
 impl RelationPlanner for SquillaRelationPlanner {
     fn plan_relation(&self, relation: TableFactor, context: &mut dyn RelationPlannerContext) -> DfResult<RelationPlanning> {
         let original = |r| Ok(RelationPlanning::Original(Box::new(r)));
-        let TableFactor::Function { name, args, alias, .. } = &relation else { return original(relation) };
+        let TableFactor::Function { name, args, alias, with_ordinality, .. } = &relation else { return original(relation) };
         let name = name_text(name);
-        let Some(udf) = self.functions.udf(&name).filter(|_| self.functions.get(&name).is_some_and(|f| f.is_set_returning())) else {
-            return original(relation);
-        };
+        let function = self.functions.get(&name).filter(|f| f.is_set_returning());
+        let (Some(udf), Some(function)) = (self.functions.udf(&name), function) else { return original(relation) };
         let mut exprs = Vec::with_capacity(args.len());
         for arg in args {
             let FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) = arg else {
@@ -46,13 +45,22 @@ impl RelationPlanner for SquillaRelationPlanner {
             };
             exprs.push(context.sql_to_expr(expr.clone(), &DFSchema::empty())?);
         }
+        let empty = DFSchema::empty();
+        let types: Vec<DataType> = exprs.iter().map(|e| e.get_type(&empty)).collect::<DfResult<_>>()?;
+        if let Some((_, wanted)) = function.resolve(&types) {
+            exprs.iter_mut().zip(wanted).for_each(|(expr, ty)| typed(expr, ty));
+        }
         let call = Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(udf), exprs));
-        let declared = self.functions.get(&name).and_then(|f| f.declaration.signatures.first().map(|s| s.returns.clone()));
-        let Some(Returns::Table(columns)) = declared else {
+        let Some(mut columns) = function.columns(&types) else {
+            // What the marker says about types that it does not take.
+            call.to_field(&empty)?;
             return Err(DataFusionError::Internal(format!("{name} gives no rows")));
         };
         // A function that returns SETOF one type: its column is named like the table, as in PostgreSQL.
-        let lone = matches!(columns.as_slice(), [(column, _)] if *column == name);
+        let lone = matches!(columns.as_slice(), [column] if *column.name() == name);
+        if *with_ordinality {
+            columns.push(Arc::new(SqlType::Int8.field("ordinality")));
+        }
         let renamed: Vec<String> = alias.iter().flat_map(|a| &a.columns).map(|c| ident_text(&c.name)).collect();
         if renamed.len() > columns.len() {
             let table = alias.as_ref().map(|a| ident_text(&a.name)).unwrap_or_default();
@@ -65,9 +73,10 @@ impl RelationPlanner for SquillaRelationPlanner {
         let generated: Vec<FieldRef> = columns
             .iter()
             .enumerate()
-            .map(|(i, (column, ty))| {
-                let shown = renamed.get(i).or_else(|| alias.as_ref().filter(|_| lone).map(|_| &qualifier_name)).unwrap_or(column);
-                Arc::new(ty.field(shown.clone()))
+            .map(|(i, column)| {
+                let own = alias.as_ref().filter(|_| lone && i == 0).map(|_| &qualifier_name);
+                let shown = renamed.get(i).or(own).unwrap_or_else(|| column.name());
+                Arc::new(column.as_ref().clone().with_name(shown.clone()))
             })
             .collect();
         let qualifier = TableReference::bare(qualifier_name.clone());
@@ -75,6 +84,15 @@ impl RelationPlanner for SquillaRelationPlanner {
         let node = Expand::try_new(empty, call, false, Some(qualifier), generated)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, None))))
+    }
+}
+
+/// A parameter that nothing else types takes the type of the argument.
+fn typed(expr: &mut Expr, ty: DataType) {
+    if let Expr::Placeholder(placeholder) = expr
+        && placeholder.field.is_none()
+    {
+        placeholder.field = Some(Arc::new(Field::new("", ty, true)));
     }
 }
 

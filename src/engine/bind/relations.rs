@@ -2,7 +2,7 @@
 //! views become subqueries. Set-returning calls in a SELECT list move to FROM.
 //!
 //! Invariant: what this pass leaves in FROM is planned by DataFusion or by `relation`. Sources are collected here and
-//! resolved afterwards (listing and schema inference are asynchronous). Deliberately absent: WITH ORDINALITY.
+//! resolved afterwards (listing and schema inference are asynchronous). Deliberately absent: sources that follow from rows.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -17,8 +17,10 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
 use crate::bind::relation::table_factor;
+use crate::postgres::from_calls;
 use crate::source::options::SourceCall;
 use crate::statement::{ident_text, name_parts};
+use crate::udf::BUILTIN;
 
 /// A source of this statement, under the name of its table.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct BoundSource {
     pub table: String,
     /// The call.
     pub call: SourceCall,
+    /// An argument is a parameter without a value yet: the source is resolved when the statement is executed.
+    pub late: bool,
 }
 
 /// Looks up what a name in FROM is.
@@ -35,6 +39,8 @@ pub trait Relations {
     fn view(&self, name: &[String]) -> Option<String>;
     /// Whether the name is a source (`read_files`, ...).
     fn is_source(&self, name: &str) -> bool;
+    /// The value of `$n`, counted from 1; None before the statement is executed.
+    fn parameter(&self, number: usize) -> Option<ScalarValue>;
 }
 
 /// Views may stand on views this deep.
@@ -104,22 +110,29 @@ fn table(name: &str, alias: Option<TableAlias>) -> TableFactor {
 }
 
 impl Binder<'_> {
+    /// The name of a set-returning function of ours that moves from a SELECT list to FROM; those of PostgreSQL stay, as
+    /// several of them advance together.
     fn set_returning(&self, name: &ObjectName) -> Option<String> {
         let name = function_name(name)?;
-        self.context.functions.get(&name).filter(|f| f.is_set_returning()).map(|_| name)
+        self.context.functions.get(&name).filter(|f| f.is_set_returning() && f.family != BUILTIN).map(|_| name)
     }
 
     fn factor(&mut self, factor: &mut TableFactor) -> Result<()> {
         match factor {
-            TableFactor::Table { name, alias, args: Some(args), .. } => {
+            TableFactor::Table { name, alias, args: Some(args), with_ordinality, .. } => {
                 let args = std::mem::take(&mut args.args);
-                let (name, alias) = (name.clone(), alias.take());
-                *factor = self.function(name, args, alias, false)?;
+                let (name, alias, ordinality) = (name.clone(), alias.take(), *with_ordinality);
+                *factor = self.function(name, args, alias, ordinality)?;
             }
-            TableFactor::Function { name, args, alias, lateral, .. } => {
+            TableFactor::Function { name, args, alias, with_ordinality, .. } => {
                 let args = std::mem::take(args);
-                let (name, alias, lateral) = (name.clone(), alias.take(), *lateral);
-                *factor = self.function(name, args, alias, lateral)?;
+                let (name, alias, ordinality) = (name.clone(), alias.take(), *with_ordinality);
+                *factor = self.function(name, args, alias, ordinality)?;
+            }
+            TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality, .. } => {
+                let args = std::mem::take(array_exprs).into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+                let (alias, ordinality) = (alias.take(), *with_ordinality);
+                *factor = self.function(ObjectName::from(vec![Ident::new("unnest")]), args, alias, ordinality)?;
             }
             TableFactor::Table { name, alias, args: None, .. } => {
                 let parts = name_parts(name);
@@ -139,26 +152,32 @@ impl Binder<'_> {
         Ok(())
     }
 
-    fn function(&mut self, name: ObjectName, args: Vec<FunctionArg>, alias: Option<TableAlias>, lateral: bool) -> Result<TableFactor> {
+    fn function(&mut self, name: ObjectName, args: Vec<FunctionArg>, alias: Option<TableAlias>, with_ordinality: bool) -> Result<TableFactor> {
         let plain = function_name(&name).unwrap_or_default();
         if self.relations.is_source(&plain) {
             return self.source(plain, args, alias);
         }
-        if self.set_returning(&name).is_some() {
-            let declared = self.context.functions.get(&plain).ok_or_else(|| Error::internal("a function vanished"))?;
+        // Set-returning functions of PostgreSQL that unnest what another function gives.
+        let (plain, args, alias) = match from_calls::unnested(&plain, &args, alias.as_ref())? {
+            Some(unnested) => ("unnest".to_owned(), unnested.args, Some(unnested.alias)),
+            None => (plain, args, alias),
+        };
+        if let Some(declared) = self.context.functions.get(&plain).filter(|f| f.is_set_returning()) {
             let args = bind_arguments(declared, args, self.context)?.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
             let alias = alias.or_else(|| Some(self::alias(&plain)));
-            return Ok(TableFactor::Function { lateral: true, name: ObjectName::from(vec![Ident::new(plain)]), args, with_ordinality: false, alias });
+            return Ok(TableFactor::Function { lateral: true, name: ObjectName::from(vec![Ident::new(plain)]), args, with_ordinality, alias });
         }
-        if self.context.functions.get(&plain).is_some() {
-            // A scalar function in FROM gives one row, as in PostgreSQL.
-            return self.scalar_in_from(&plain, args, alias);
+        if from_calls::gives_a_table(&plain) {
+            let name = ObjectName::from(vec![Ident::new(plain)]);
+            return Ok(TableFactor::Function { lateral: false, name, args, with_ordinality: false, alias });
         }
-        let with_ordinality = false;
-        Ok(TableFactor::Function { lateral, name: ObjectName::from(vec![Ident::new(plain)]), args, with_ordinality, alias })
+        // A scalar function in FROM gives one row, as in PostgreSQL.
+        self.scalar_in_from(&name, &plain, args, alias)
     }
 
-    fn scalar_in_from(&self, name: &str, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
+    fn scalar_in_from(&self, path: &ObjectName, name: &str, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
+        let name = if name.is_empty() { path.to_string() } else { name.to_owned() };
+        let name = name.as_str();
         let column =
             given.as_ref().map_or_else(|| name.to_owned(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
         let mut select = crate::bind::relation::empty_select()?;
@@ -172,22 +191,23 @@ impl Binder<'_> {
     /// A source: its table, and for `read_files` the lazily read content.
     fn source(&mut self, name: String, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
         let mut source = SourceCall { name: name.clone(), positional: Vec::new(), named: Vec::new() };
+        let mut late = false;
         for arg in args {
             match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => source.positional.push(constant(&e, &name)?),
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => source.positional.push(self.value(&e, &name, &mut late)?),
                 FunctionArg::Named { name: label, arg: FunctionArgExpr::Expr(e), .. } => {
-                    source.named.push((ident_text(&label), constant(&e, &name)?))
+                    source.named.push((ident_text(&label), self.value(&e, &name, &mut late)?))
                 }
                 FunctionArg::ExprNamed { name: Expr::Identifier(label), arg: FunctionArgExpr::Expr(e), .. } => {
-                    source.named.push((ident_text(&label), constant(&e, &name)?));
+                    source.named.push((ident_text(&label), self.value(&e, &name, &mut late)?));
                 }
                 other => return Err(Error::new(Kind::Syntax, format!("invalid argument of {name}: {other}"))),
             }
         }
-        let known = self.sources.iter().find(|s| s.call == source).map(|s| s.table.clone());
+        let known = self.sources.iter().find(|s| !late && s.call == source).map(|s| s.table.clone());
         let table_name = known.unwrap_or_else(|| format!("__source_{}", self.sources.len()));
         if !self.sources.iter().any(|s| s.table == table_name) {
-            self.sources.push(BoundSource { table: table_name.clone(), call: source });
+            self.sources.push(BoundSource { table: table_name.clone(), call: source, late });
         }
         let alias = given.unwrap_or_else(|| alias(&name));
         if name != "read_files" {
@@ -204,6 +224,15 @@ impl Binder<'_> {
         let mut subquery = crate::bind::relation::empty_query()?;
         subquery.body = Box::new(ast::SetExpr::Select(Box::new(select)));
         Ok(TableFactor::Derived { lateral: false, subquery, alias: Some(alias), sample: None })
+    }
+
+    /// The value of an argument of a source: a constant, or a parameter, which may have no value yet.
+    fn value(&self, expr: &Expr, function: &str, late: &mut bool) -> Result<ScalarValue> {
+        let Some(number) = parameter(expr) else { return constant(expr, function) };
+        Ok(self.relations.parameter(number).unwrap_or_else(|| {
+            *late = true;
+            ScalarValue::Null
+        }))
     }
 
     /// Set-returning calls of a SELECT list move to FROM: the item shows their columns.
@@ -282,7 +311,7 @@ impl Binder<'_> {
         let FunctionArguments::List(list) = &function.args else { return Err(Error::internal("a call without arguments")) };
         self.srfs += 1;
         let name = format!("__rows_{}", self.srfs);
-        let factor = self.function(function.name.clone(), list.args.clone(), Some(alias(&name)), true)?;
+        let factor = self.function(function.name.clone(), list.args.clone(), Some(alias(&name)), false)?;
         select.from.push(TableWithJoins { relation: factor, joins: Vec::new() });
         Ok(name)
     }
@@ -296,6 +325,18 @@ fn view_query(text: &str, depth_max: usize) -> Result<Box<Query>> {
             _ => Err(Error::internal("a view that is not a query")),
         },
         _ => Err(Error::internal("a view that is not a query")),
+    }
+}
+
+/// The number of a parameter, whatever it is cast to.
+fn parameter(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Nested(inner) | Expr::Cast { expr: inner, .. } => parameter(inner),
+        Expr::Value(value) => match &value.value {
+            Value::Placeholder(name) => name.trim_start_matches('$').parse().ok(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

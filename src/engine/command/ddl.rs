@@ -37,7 +37,7 @@ pub fn depends_on(session: &Arc<Session>, query: &Query) -> Vec<u32> {
     let _ = query.visit(&mut names);
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path };
+    let lookup = Lookup { data: &data, search_path: &path, values: None };
     let mut oids: Vec<u32> = names.0.iter().filter_map(|n| lookup.find(n)).map(|(_, _, r)| r.oid).collect();
     oids.sort_unstable();
     oids.dedup();

@@ -2,12 +2,14 @@
 //!
 //! In: batches. Out: input columns repeated, then the call's columns, in the order of the input rows. Several input rows
 //! expand at once, each on its own blocking thread behind a channel of two batches, so memory is bounded and order is
-//! kept. Invariant: with `outer`, a row without results comes out once with NULLs; dropping the stream stops decoding.
+//! kept. Cheap calls take a whole batch and expand it where the reader stands. One generated column more than the call
+//! has is WITH ORDINALITY. Invariant: with `outer`, a row without results comes out once with NULLs; dropping the stream
+//! stops decoding.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::runtime::SpawnedTask;
@@ -25,7 +27,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use squilla_core::columns::Arg;
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel::{Call, Kernel, guarded};
+use squilla_core::kernel::{Call, Kernel, NumberedRows, guarded};
 use tokio::sync::mpsc;
 
 use crate::error::{from_arrow, to_datafusion};
@@ -144,7 +146,12 @@ impl ExecutionPlan for ExpandExec {
         });
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let lazy = matches!(self.call.entry.function.kernel, Kernel::Expand(_));
-        let rows_max = if lazy { 1 } else { LIST_ROWS_MAX };
+        let cheap = matches!(self.call.entry.function.kernel, Kernel::Rows(_));
+        let rows_max = match (lazy, cheap) {
+            (true, _) => 1,
+            (_, true) => usize::MAX,
+            _ => LIST_ROWS_MAX,
+        };
         let out = input
             .flat_map(move |batch| match batch {
                 Ok(batch) => stream::iter(
@@ -161,6 +168,7 @@ impl ExecutionPlan for ExpandExec {
                 async move {
                     match rows {
                         Ok(rows) if lazy => work.start(rows).unwrap_or_else(failed),
+                        Ok(rows) if cheap => work.numbered(rows).unwrap_or_else(failed),
                         Ok(rows) => match SpawnedTask::spawn(async move { work.list(rows).await }).await {
                             Ok(Ok(batch)) => stream::iter([Ok(batch)]).boxed(),
                             Ok(Err(e)) => failed(e),
@@ -223,10 +231,38 @@ impl Work {
         let values = lists.values().as_struct_opt().ok_or_else(|| Error::internal("a list-valued call gave no structs"))?;
         let right = UInt32Array::from(right);
         let generated = values.columns().iter().map(|c| take(c, &right, None).map_err(from_arrow)).collect::<Result<Vec<_>>>()?;
-        self.combine(&rows, &UInt32Array::from(left), generated)
+        self.combine(&rows, &UInt32Array::from(left), generated, &mut Ordinal::default(), Some(&right))
     }
 
-    fn combine(&self, rows: &RecordBatch, left: &UInt32Array, generated: Vec<ArrayRef>) -> Result<RecordBatch> {
+    /// A cheap call over a whole batch.
+    fn numbered(self: &Arc<Self>, rows: RecordBatch) -> Result<Batches> {
+        let Kernel::Rows(kernel) = self.call.entry.function.kernel else {
+            return Err(Error::internal("not a cheap set-returning call"));
+        };
+        let call = Call {
+            function: Arc::clone(&self.call.entry.declaration),
+            signature: self.call.signature,
+            args: self.args.iter().map(|a| evaluate(a, &rows)).collect::<Result<Vec<_>>>()?,
+            rows: rows.num_rows(),
+            env: Arc::clone(&self.statement.env),
+        };
+        let pieces = kernel(Arc::new(call))?;
+        let numbered = Numbered { work: Arc::clone(self), rows, pieces, ordinal: Ordinal::default(), seen: 0, ended: false };
+        Ok(stream::iter(numbered.map(|batch| batch.map_err(to_datafusion))).boxed())
+    }
+
+    /// `right` tells which rows are results where some are there for `outer` only.
+    fn combine(
+        &self,
+        rows: &RecordBatch,
+        left: &UInt32Array,
+        mut generated: Vec<ArrayRef>,
+        ordinal: &mut Ordinal,
+        right: Option<&UInt32Array>,
+    ) -> Result<RecordBatch> {
+        if generated.len() < self.generated.len() {
+            generated.push(ordinal.number(left, right));
+        }
         let mut columns = rows.columns().iter().map(|c| take(c, left, None).map_err(from_arrow)).collect::<Result<Vec<_>>>()?;
         for (column, field) in generated.iter().zip(self.generated.iter()) {
             columns.push(conform(column, field.data_type())?);
@@ -266,6 +302,7 @@ impl Work {
         let signature = self.call.entry.declaration.signatures.get(self.call.signature).ok_or_else(|| Error::internal("no such overload"))?;
         let null = signature.strict && args.iter().zip(&signature.arguments).any(|(arg, declared)| declared.strict() && arg.is_null(0));
         let mut sent = false;
+        let mut ordinal = Ordinal::default();
         if !null {
             let call = Arc::new(Call {
                 function: Arc::clone(&self.call.entry.declaration),
@@ -282,7 +319,7 @@ impl Work {
                         Ok(Some(batch)) if batch.num_rows() == 0 => {}
                         Ok(Some(batch)) => {
                             let left = UInt32Array::from(vec![0u32; batch.num_rows()]);
-                            let batch = self.combine(row, &left, batch.columns().to_vec())?;
+                            let batch = self.combine(row, &left, batch.columns().to_vec(), &mut ordinal, None)?;
                             sent = true;
                             if sender.blocking_send(Ok(batch)).is_err() {
                                 return Ok(());
@@ -301,7 +338,7 @@ impl Work {
         }
         if self.outer && !sent {
             let generated = self.generated.iter().map(|f| new_null_array(f.data_type(), 1)).collect();
-            let batch = self.combine(row, &UInt32Array::from(vec![0u32]), generated)?;
+            let batch = self.combine(row, &UInt32Array::from(vec![0u32]), generated, &mut ordinal, None)?;
             let _ = sender.blocking_send(Ok(batch));
         }
         Ok(())
@@ -319,6 +356,101 @@ impl Work {
             Some(error) => {
                 self.errors.add(1);
                 self.statement.errors.record(name, 1, &[(uri, error)])
+            }
+        }
+    }
+}
+
+/// The numbers of WITH ORDINALITY: results of one input row count from 1.
+#[derive(Default)]
+struct Ordinal {
+    row: u32,
+    count: i64,
+}
+
+impl Ordinal {
+    fn number(&mut self, left: &UInt32Array, right: Option<&UInt32Array>) -> ArrayRef {
+        let numbers = left.values().iter().enumerate().map(|(at, row)| {
+            if *row != self.row {
+                (self.row, self.count) = (*row, 0);
+            }
+            if right.is_some_and(|right| right.is_null(at)) {
+                return None;
+            }
+            self.count += 1;
+            Some(self.count)
+        });
+        Arc::new(numbers.collect::<Int64Array>())
+    }
+}
+
+/// The pieces of a cheap call as batches.
+struct Numbered {
+    work: Arc<Work>,
+    rows: RecordBatch,
+    pieces: NumberedRows,
+    ordinal: Ordinal,
+    /// Input rows below this one have come out.
+    seen: u32,
+    ended: bool,
+}
+
+impl Numbered {
+    /// With `outer`: the rows of a piece and, among them, input rows that had no result.
+    fn filled(&mut self, left: &UInt32Array, end: u32) -> (UInt32Array, UInt32Array) {
+        let (mut rows, mut right) = (Vec::with_capacity(left.len()), Vec::with_capacity(left.len()));
+        for (at, row) in left.values().iter().enumerate() {
+            for missing in self.seen..*row {
+                rows.push(missing);
+                right.push(None);
+            }
+            rows.push(*row);
+            right.push(Some(at as u32));
+            self.seen = self.seen.max(*row + 1);
+        }
+        for missing in self.seen..end {
+            rows.push(missing);
+            right.push(None);
+        }
+        self.seen = self.seen.max(end);
+        (UInt32Array::from(rows), UInt32Array::from(right))
+    }
+
+    fn batch(&mut self, piece: Option<(UInt32Array, Vec<ArrayRef>)>) -> Result<RecordBatch> {
+        self.work.statement.env.cancel.check()?;
+        let end = if piece.is_some() { 0 } else { self.rows.num_rows() as u32 };
+        let (left, columns) = match piece {
+            Some(piece) => piece,
+            None => (UInt32Array::from(Vec::<u32>::new()), Vec::new()),
+        };
+        if !self.work.outer {
+            return self.work.combine(&self.rows, &left, columns, &mut self.ordinal, None);
+        }
+        let (left, right) = self.filled(&left, end);
+        let columns = match columns.is_empty() {
+            true => self.work.generated.iter().map(|f| new_null_array(f.data_type(), left.len())).collect(),
+            false => columns.iter().map(|c| take(c, &right, None).map_err(from_arrow)).collect::<Result<Vec<_>>>()?,
+        };
+        self.work.combine(&self.rows, &left, columns, &mut self.ordinal, Some(&right))
+    }
+}
+
+impl Iterator for Numbered {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        match self.pieces.next() {
+            Some(Ok(piece)) => Some(self.batch(Some(piece))),
+            Some(Err(error)) => {
+                self.ended = true;
+                Some(Err(error))
+            }
+            None => {
+                self.ended = true;
+                self.work.outer.then(|| self.batch(None))
             }
         }
     }

@@ -198,7 +198,7 @@ async fn kernel(spec: &CallSpec, call: Call, statement: &Arc<StatementEnv>) -> R
             task.await.map_err(|e| Error::internal(format!("a decoding task failed: {e}")))?
         }
         Kernel::Fetch(f) | Kernel::Model(f) | Kernel::ExpandList(f) => f(Arc::new(call)).await,
-        Kernel::Expand(_) => Err(Error::internal("a set-returning call cannot be a value")),
+        Kernel::Expand(_) | Kernel::Rows(_) => Err(Error::internal("a set-returning call cannot be a value")),
     }
 }
 

@@ -4,6 +4,7 @@
 //! dear calls out of expressions into Compute nodes; `physical` makes operators of both.
 
 pub mod compute;
+pub mod decorrelate;
 pub mod expand;
 pub mod lateral;
 pub mod lift;

@@ -11,19 +11,19 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::Result as DataFusionResult;
-use datafusion::functions::math::expr_fn::round;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF};
 use datafusion::optimizer::AnalyzerRule;
 use squilla_core::types::{RegKind, SqlType};
 
-use crate::postgres::checked;
+use crate::postgres::{checked, number};
 
 /// The rule, and the functions it puts in.
 #[derive(Debug)]
 pub struct TextCasts {
     text: Arc<ScalarUDF>,
+    round: Arc<ScalarUDF>,
     regs: Vec<(RegKind, Arc<ScalarUDF>)>,
 }
 
@@ -39,7 +39,7 @@ impl TextCasts {
             (RegKind::Role, "regrole_text"),
         ];
         let regs = kinds.into_iter().filter_map(|(kind, name)| Some((kind, find(name)?))).collect();
-        Self { text: Arc::new(crate::postgres::cast::text_udf()), regs }
+        Self { text: Arc::new(crate::postgres::cast::text_udf()), round: Arc::new(number::round()), regs }
     }
 
     fn printer(&self, ty: &SqlType) -> Option<Arc<ScalarUDF>> {
@@ -47,6 +47,7 @@ impl TextCasts {
             SqlType::Reg(kind) => self.regs.iter().find(|(k, _)| k == kind).map(|(_, udf)| Arc::clone(udf)),
             SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => Some(Arc::clone(&self.text)),
             SqlType::Float4 | SqlType::Float8 | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => Some(Arc::clone(&self.text)),
+            SqlType::Numeric(None) => Some(Arc::clone(&self.text)),
             SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => Some(Arc::clone(&self.text)),
             _ => None,
         }
@@ -73,7 +74,8 @@ impl TextCasts {
             Expr::Cast(Cast { expr: inner, field }) if field.data_type().is_integer() => {
                 let broken = inner.get_type(schema).is_ok_and(|t| t.is_floating() || t.is_decimal());
                 let rounded = matches!(inner.as_ref(), Expr::ScalarFunction(f) if f.func.name() == "round");
-                let value = if broken && !rounded { round(vec![*inner]) } else { *inner };
+                let value =
+                    if broken && !rounded { Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&self.round), vec![*inner])) } else { *inner };
                 Ok(Transformed::new_transformed(Expr::Cast(Cast { expr: Box::new(value), field }), broken && !rounded))
             }
             // Integers fail where DataFusion's operators wrap around.

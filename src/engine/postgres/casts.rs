@@ -10,7 +10,7 @@ use squilla_core::types::{RegKind, SqlType};
 
 use crate::postgres::syntax::{call, cast, literal, text};
 use crate::postgres::type_planner::sql_type;
-use crate::postgres::{cast as casts, datetime, interval};
+use crate::postgres::{cast as casts, datetime, interval, number};
 
 /// `value::type`.
 pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
@@ -44,6 +44,15 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
             let untyped = matches!(&value, Expr::Value(v) if matches!(v.value, Value::Placeholder(_) | Value::Null));
             if untyped { cast(value, data_type) } else { call(casts::CAST, vec![value, text(data_type.to_string())]) }
         }
+        // The scale of numeric without one follows from the value.
+        SqlType::Numeric(None) => match (&value, literal(&value)) {
+            (Expr::Value(v), _) if matches!(v.value, Value::Placeholder(_) | Value::Null) => cast(value, data_type),
+            (_, Some(spelled)) => match plain_number(spelled) {
+                Some(number) => Expr::value(Value::Number(number, false)),
+                None => call(casts::CAST, vec![value, text("numeric")]),
+            },
+            _ => call(number::NUMERIC, vec![value]),
+        },
         SqlType::Varchar(Some(n)) | SqlType::Char(Some(n)) => {
             let limit = Expr::value(Value::Number(n.to_string(), false));
             cast(call("left", vec![cast(value, DataType::Text), limit]), data_type)
@@ -72,6 +81,16 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
         },
         _ => cast(value, data_type),
     })
+}
+
+/// The digits of a literal that spells a decimal number with a point, as a literal of that scale.
+fn plain_number(spelled: &str) -> Option<String> {
+    let number = spelled.trim();
+    let body = number.strip_prefix('-').unwrap_or(number);
+    let (whole, fraction) = body.split_once('.')?;
+    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+    let fits = !number.starts_with('-') && digits(whole) && digits(fraction) && !fraction.is_empty() && whole.len() + fraction.len() <= 70;
+    fits.then(|| if whole.is_empty() { format!("0.{fraction}") } else { number.to_owned() })
 }
 
 /// A time without seconds, with them; None where it has some or is no time.

@@ -16,9 +16,10 @@ use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
-use crate::postgres::{input, json};
+use crate::postgres::{arithmetic, input, json, json_edit, json_path, whole_row};
 
-static JSON: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| json::udfs().into_iter().map(Arc::new).collect());
+static JSON: LazyLock<Vec<Arc<ScalarUDF>>> =
+    LazyLock::new(|| json::udfs().into_iter().chain(json_edit::udfs()).chain(json_path::udfs()).map(Arc::new).collect());
 
 /// The planner.
 #[derive(Debug)]
@@ -46,6 +47,12 @@ impl ExprPlanner for PostgresExpressions {
         {
             let call = ScalarFunction::new_udf(Arc::clone(function), vec![expr.left, expr.right]);
             return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
+        }
+        if let Some(row) = whole_row::plan(&expr.op, &expr.left, schema)? {
+            return Ok(PlannerResult::Planned(row));
+        }
+        if let Some(planned) = arithmetic::plan(&expr.op, &expr.left, &expr.right, schema)? {
+            return Ok(PlannerResult::Planned(planned));
         }
         use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
         if matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {

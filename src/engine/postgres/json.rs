@@ -19,11 +19,13 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::error::{from_arrow, to_datafusion};
-use crate::postgres::input;
-use crate::postgres::json_value::{contains, exists, item, kind, of_cell, parse, print, step, text};
+use crate::postgres::json_value::{contains, exists, item, kind, of_cell, parse, print, step, text, write};
+use crate::postgres::{input, json_edit};
 
 /// Name of the function that makes one JSON array of an array of JSON.
 pub const JOIN: &str = "squilla_json_join";
+/// The same, as json.
+pub const JOIN_TEXT: &str = "squilla_json_join_text";
 /// Items of a JSON array, as an array.
 pub const ITEMS: &str = "squilla_json_items";
 /// Items of a JSON array, as an array of text.
@@ -47,8 +49,12 @@ enum Work {
     ExistsAny,
     ExistsAll,
     To,
+    ToText,
     Object,
+    ObjectText,
     Array,
+    ArrayText,
+    JoinText,
     TypeOf,
     Length,
     Join,
@@ -69,9 +75,13 @@ const FUNCTIONS: &[(&str, Work, &[&str])] = &[
     ("jsonb_exists", Work::Exists, &[]),
     ("jsonb_exists_any", Work::ExistsAny, &[]),
     ("jsonb_exists_all", Work::ExistsAll, &[]),
-    ("to_jsonb", Work::To, &["to_json", "row_to_json", "array_to_json"]),
-    ("jsonb_build_object", Work::Object, &["json_build_object"]),
-    ("jsonb_build_array", Work::Array, &["json_build_array"]),
+    ("to_jsonb", Work::To, &[]),
+    ("to_json", Work::ToText, &["row_to_json", "array_to_json"]),
+    ("jsonb_build_object", Work::Object, &[]),
+    ("json_build_object", Work::ObjectText, &[]),
+    ("jsonb_build_array", Work::Array, &[]),
+    ("json_build_array", Work::ArrayText, &[]),
+    (JOIN_TEXT, Work::JoinText, &[]),
     ("jsonb_typeof", Work::TypeOf, &["json_typeof"]),
     ("jsonb_array_length", Work::Length, &["json_array_length"]),
     (JOIN, Work::Join, &[]),
@@ -94,6 +104,11 @@ pub fn operator(op: &BinaryOperator) -> Option<&'static str> {
         BinaryOperator::Question => "jsonb_exists",
         BinaryOperator::QuestionPipe => "jsonb_exists_any",
         BinaryOperator::QuestionAnd => "jsonb_exists_all",
+        BinaryOperator::StringConcat => json_edit::CONCAT,
+        BinaryOperator::Minus => json_edit::DELETE,
+        BinaryOperator::AtQuestion => "jsonb_path_exists_opr",
+        BinaryOperator::AtAt => "jsonb_path_match_opr",
+        BinaryOperator::HashMinus => json_edit::DELETE_PATH,
         _ => return None,
     })
 }
@@ -124,6 +139,7 @@ impl Json {
     fn result(&self) -> SqlType {
         match self.work {
             Work::Get | Work::Path | Work::To | Work::Object | Work::Array | Work::Join => SqlType::Jsonb,
+            Work::ToText | Work::ObjectText | Work::ArrayText | Work::JoinText => SqlType::Json,
             Work::GetText | Work::PathText | Work::TypeOf => SqlType::Text,
             Work::Contains | Work::Contained | Work::Exists | Work::ExistsAny | Work::ExistsAll => SqlType::Bool,
             Work::Length => SqlType::Int4,
@@ -143,7 +159,7 @@ impl Json {
             | Work::Exists
             | Work::ExistsAny
             | Work::ExistsAll => 2..=2,
-            Work::Object | Work::Array => 0..=usize::MAX,
+            Work::Object | Work::Array | Work::ObjectText | Work::ArrayText => 0..=usize::MAX,
             _ => 1..=1,
         }
     }
@@ -289,6 +305,8 @@ impl Json {
                 (0..rows.arrays.len()).map(|i| rows.cell(i, row)).collect::<Result<Vec<_>>>().map(|items| Some(print(&Value::Array(items))))
             }
             Work::Object => object(rows, row).map(Some),
+            Work::ToText | Work::ArrayText | Work::ObjectText => written(self.work, rows, row),
+            Work::JoinText => joined(rows, row),
             Work::TypeOf => Ok(rows.json(0, row)?.map(|v| kind(&v).to_owned())),
             Work::Join => join(rows, row),
             _ => Err(Error::internal("no text")),
@@ -368,6 +386,66 @@ fn join(rows: &Rows<'_>, row: usize) -> Result<Option<String>> {
     Ok(Some(print(&Value::Array(items))))
 }
 
+/// The functions that give json, whose text keeps the order of fields and the spelling of numbers.
+fn written(work: Work, rows: &Rows<'_>, row: usize) -> Result<Option<String>> {
+    let mut out = String::new();
+    let cell = |at: usize, out: &mut String| match (rows.arrays.get(at), rows.types.get(at)) {
+        (Some(array), Some(ty)) => write(array, row, ty, rows.zone, out),
+        _ => Err(Error::internal("a missing argument")),
+    };
+    match work {
+        Work::ToText => {
+            if rows.arrays.first().is_none_or(|a| a.is_null(row) || a.data_type() == &DataType::Null) {
+                return Ok(None);
+            }
+            cell(0, &mut out)?;
+        }
+        Work::ArrayText => {
+            out.push('[');
+            for at in 0..rows.arrays.len() {
+                out.push_str(if at > 0 { ", " } else { "" });
+                cell(at, &mut out)?;
+            }
+            out.push(']');
+        }
+        _ => {
+            if !rows.arrays.len().is_multiple_of(2) {
+                return Err(Error::new(Kind::InvalidArgument, "argument list must have even number of elements")
+                    .hint("The arguments of json_build_object() must consist of alternating keys and values."));
+            }
+            out.push('{');
+            for at in (0..rows.arrays.len()).step_by(2) {
+                let key = rows.text(at, row)?.ok_or_else(|| Error::new(Kind::InvalidArgument, format!("argument {} cannot be null", at + 1)))?;
+                out.push_str(if at > 0 { ", " } else { "" });
+                out.push_str(&Value::from(key).to_string());
+                out.push_str(" : ");
+                cell(at + 1, &mut out)?;
+            }
+            out.push('}');
+        }
+    }
+    Ok(Some(out))
+}
+
+/// An array whose items are JSON, as one JSON array with the blanks that `json_agg` puts in.
+fn joined(rows: &Rows<'_>, row: usize) -> Result<Option<String>> {
+    let Some(lists) = rows.arrays.first().and_then(|a| a.as_list_opt::<i32>()) else { return Err(Error::internal("a list was expected")) };
+    if lists.is_null(row) {
+        return Ok(None);
+    }
+    let items = cast(&lists.value(row), &DataType::Utf8).map_err(from_arrow)?;
+    let mut out = String::from("[");
+    for (at, item) in items.as_string::<i32>().iter().enumerate() {
+        let item = item.unwrap_or("null");
+        if at > 0 {
+            out.push_str(if item.starts_with(['{', '[']) { ", \n " } else { ", " });
+        }
+        out.push_str(item);
+    }
+    out.push(']');
+    Ok(Some(out))
+}
+
 /// The functions.
 pub fn udfs() -> Vec<ScalarUDF> {
     FUNCTIONS
@@ -375,7 +453,11 @@ pub fn udfs() -> Vec<ScalarUDF> {
         .map(|(name, work, aliases)| {
             let aliases = aliases.iter().map(|a| (*a).to_owned()).collect();
             // Times and floats print by settings of the session.
-            let volatility = if matches!(work, Work::To | Work::Object | Work::Array) { Volatility::Stable } else { Volatility::Immutable };
+            let volatility = if matches!(work, Work::To | Work::Object | Work::Array | Work::ToText | Work::ObjectText | Work::ArrayText) {
+                Volatility::Stable
+            } else {
+                Volatility::Immutable
+            };
             ScalarUDF::new_from_impl(Json { name, work: *work, aliases, signature: Signature::user_defined(volatility) })
         })
         .collect()

@@ -60,6 +60,49 @@ pub fn of_cell(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Resul
     })
 }
 
+/// The text of one cell as json: fields in their order, numbers as they are spelled, json as it is.
+pub fn write(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str, out: &mut String) -> Result<()> {
+    if source.is_null(row) || source.data_type() == &DataType::Null {
+        out.push_str("null");
+        return Ok(());
+    }
+    match ty {
+        SqlType::Json | SqlType::Jsonb => out.push_str(&output::text(source, row, &SqlType::Text, zone)?.unwrap_or_default()),
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Oid | SqlType::Numeric(_) | SqlType::Float4 | SqlType::Float8 => {
+            let text = output::text(source, row, ty, zone)?.unwrap_or_default();
+            let plain = text.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !text.contains("Inf");
+            out.push_str(&if plain { text } else { Value::from(text).to_string() });
+        }
+        SqlType::Vector | SqlType::Array(_) => {
+            let (values, element) = elements(source, row)?;
+            out.push('[');
+            for at in 0..values.len() {
+                out.push_str(if at > 0 { "," } else { "" });
+                write(&values, at, &element, zone, out)?;
+            }
+            out.push(']');
+        }
+        SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => {
+            let fields = source.as_struct_opt().ok_or_else(|| Error::internal("a composite that is no struct"))?;
+            out.push('{');
+            for (at, (column, field)) in fields.columns().iter().zip(fields.fields()).enumerate() {
+                out.push_str(if at > 0 { "," } else { "" });
+                out.push_str(&Value::from(field_name(field.name(), at)).to_string());
+                out.push(':');
+                write(column, row, &SqlType::of_field(field), zone, out)?;
+            }
+            out.push('}');
+        }
+        _ => out.push_str(&of_cell(source, row, ty, zone)?.to_string()),
+    }
+    Ok(())
+}
+
+/// Fields of a ROW have no names: they count from 1.
+fn field_name(name: &str, at: usize) -> String {
+    if name == format!("c{at}") { format!("f{}", at + 1) } else { name.to_owned() }
+}
+
 fn elements(source: &ArrayRef, row: usize) -> Result<(ArrayRef, SqlType)> {
     let values = match source.data_type() {
         DataType::List(_) => source.as_list::<i32>().value(row),

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, IntervalMonthDayNanoType, TimeUnit};
+use arrow::datatypes::{DataType, Decimal256Type, Float32Type, Float64Type, IntervalMonthDayNanoType, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone, Utc};
 use squilla_core::error::{Error, Result};
+use squilla_core::numeric;
 use squilla_core::types::SqlType;
 
 /// Every value of a column as text.
@@ -36,6 +37,14 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
         SqlType::Bool => source.as_boolean().value(row).to_string(),
         SqlType::Float4 => float(f64::from(cast(&one(), &DataType::Float32)?.as_primitive::<Float32Type>().value(0)), true),
         SqlType::Float8 => float(cast(&one(), &DataType::Float64)?.as_primitive::<Float64Type>().value(0), false),
+        SqlType::Numeric(_) if numeric::style(source.data_type()) != numeric::Style::Exact => {
+            let wide = cast(&one(), &DataType::Decimal256(76, decimal_scale(source.data_type())))?;
+            numeric::text(
+                &wide.as_primitive::<Decimal256Type>().value(0).to_string(),
+                decimal_scale(source.data_type()),
+                numeric::style(source.data_type()),
+            )
+        }
         SqlType::Bytea => format!("\\x{}", hex(cast(&one(), &DataType::LargeBinary)?.as_binary::<i64>().value(0))),
         SqlType::Bit => cast(&one(), &DataType::LargeBinary)?.as_binary::<i64>().value(0).iter().fold(String::new(), |mut out, byte| {
             let _ = write!(out, "{byte:08b}");
@@ -68,6 +77,13 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
         SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => composite(source, row, zone)?,
         _ => plain(&one())?,
     }))
+}
+
+fn decimal_scale(ty: &DataType) -> i8 {
+    match ty {
+        DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => *s,
+        _ => 0,
+    }
 }
 
 fn plain(one: &ArrayRef) -> Result<String> {

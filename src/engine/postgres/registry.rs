@@ -20,7 +20,10 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, bounded, bytes, cast, checked, encoding, json, special_functions, subquery_rule, to_char, vector_aggregate};
+use crate::postgres::{
+    aggregate, arithmetic, bounded, buckets, bytes, cast, checked, encoding, fields, hashing, json, json_edit, json_path, number, ordered_aggregate,
+    regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
+};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -33,9 +36,21 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.extend(encoding::udfs());
     all.extend(bytes::udfs());
     all.extend(json::udfs());
+    all.extend(json_edit::udfs());
+    all.extend(json_path::udfs());
+    all.extend(regexp::udfs());
+    all.push(whole_row::udf());
+    all.extend(hashing::udfs());
+    all.push(buckets::udf());
     all.extend(checked::udfs());
     all.extend(bounded::udfs());
     all.push(to_char::udf());
+    all.push(series::udf());
+    all.extend(arithmetic::udfs());
+    all.extend(number::udfs());
+    all.extend(time::udfs());
+    all.extend(fields::udfs());
+    all.extend(to_char::inverses());
     all.push(cast::cast_udf());
     all.push(cast::text_udf());
     all
@@ -45,6 +60,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
 pub fn aggregates() -> Vec<AggregateUDF> {
     let mut all = vec![aggregate::single_udaf()];
     all.extend(vector_aggregate::udafs());
+    all.extend(ordered_aggregate::udafs());
     all
 }
 
@@ -57,6 +73,7 @@ pub fn procs() -> Vec<Proc> {
             ..internal(name, arguments.iter().copied(), *returns)
         }),
     );
+    all.extend(series::SIGNATURES.iter().map(|(name, arguments, returns)| Proc { set: true, ..internal(name, arguments.iter().copied(), *returns) }));
     all.extend(TABLE_FUNCTIONS.iter().map(|(name, _)| Proc { set: true, ..internal(name, [], 2249) }));
     all
 }

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 
@@ -17,7 +17,7 @@ use crate::postgres::casts::{converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::{column_names, json, subquery};
+use crate::postgres::{column_names, fields, json, json_edit, ordered_aggregate, regexp, subquery, whole_row};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -39,6 +39,10 @@ pub fn rewrite_expr(expr: &mut Expr) -> Result<()> {
 struct Rewriter {
     /// Tables in scope, innermost last: what a name in FROM stands for.
     scopes: Vec<HashMap<String, Option<ObjectName>>>,
+    /// The one column of a set-returning call by the name of its rows: the name alone means the value.
+    rows: Vec<HashMap<String, Ident>>,
+    /// Names of tables and subqueries, each of which stands for a row where a value is wanted.
+    relations: Vec<HashSet<String>>,
     /// Addresses of subqueries on the right of ANY and ALL, which stay as they are.
     quantified: HashSet<usize>,
 }
@@ -66,7 +70,6 @@ impl VisitorMut for Rewriter {
         column_names::assign(select);
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                set_in_list(expr);
                 integer(expr);
             }
         }
@@ -77,20 +80,41 @@ impl VisitorMut for Rewriter {
         let scope = tables(select);
         outer_series(select, &scope);
         self.scopes.push(scope);
+        self.rows.push(lone_columns(select));
+        self.relations.push(relations(select));
+        rows_in_list(select);
         ControlFlow::Continue(())
     }
 
     fn post_visit_select(&mut self, _: &mut Select) -> Flow {
         self.scopes.pop();
+        self.rows.pop();
+        self.relations.pop();
         ControlFlow::Continue(())
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> Flow {
+        if let TableFactor::Function { args, .. } = factor {
+            for argument in args {
+                if let FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) = argument {
+                    integer(e);
+                }
+            }
+        }
+        if let TableFactor::Table { name, args: None, .. } = factor
+            && let [ObjectNamePart::Identifier(word)] = name.0.as_slice()
+            && word.quote_style.is_none()
+            && RESERVED.contains(&word.value.to_lowercase().as_str())
+        {
+            let error = Error::new(Kind::Syntax, format!("syntax error at or near \"{}\"", word.value));
+            return ControlFlow::Break(Box::new(error));
+        }
         table(factor);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
+        negative_power(expr);
         if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr {
             match right.as_ref() {
                 Expr::Subquery(_) => {
@@ -125,7 +149,7 @@ fn array_type(text: &str) -> Option<DataType> {
 
 /// A whole number that fits is an integer, not a bigint, where it stands by itself or beside another one. Elsewhere in
 /// arithmetic it stays as it is: beside a bigint it would be widened again.
-fn integer(expr: &mut Expr) {
+pub fn integer(expr: &mut Expr) {
     let number = match &*expr {
         Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus | sqlparser::ast::UnaryOperator::Plus, expr } => expr.as_ref(),
         other => other,
@@ -135,6 +159,38 @@ fn integer(expr: &mut Expr) {
         let value = std::mem::replace(expr, Expr::value(Value::Null));
         *expr = cast(value, DataType::Integer(None));
     }
+}
+
+/// `-2 ^ 2` is `(-2) ^ 2`: a sign binds closer than a power.
+fn negative_power(expr: &mut Expr) {
+    use sqlparser::ast::UnaryOperator::{Minus, Plus};
+    let Expr::UnaryOp { op: sign @ (Minus | Plus), expr: inner } = expr else { return };
+    if !matches!(inner.as_ref(), Expr::BinaryOp { op: BinaryOperator::PGExp, .. }) {
+        return;
+    }
+    let (sign, mut power) = (*sign, std::mem::replace(inner.as_mut(), Expr::value(Value::Null)));
+    let mut base = &mut power;
+    while let Expr::BinaryOp { op: BinaryOperator::PGExp, left, .. } = base {
+        base = left;
+    }
+    let value = std::mem::replace(base, Expr::value(Value::Null));
+    *base = Expr::UnaryOp { op: sign, expr: Box::new(value) };
+    *expr = power;
+}
+
+/// `(start, end or length) OVERLAPS (start, end or length)`.
+fn overlaps(left: &Expr, right: &Expr) -> Option<Expr> {
+    let mut ends = Vec::new();
+    for side in [left, right] {
+        let Expr::Tuple(pair) = side else { return None };
+        let [start, end] = pair.as_slice() else { return None };
+        ends.push(start.clone());
+        ends.push(match end {
+            Expr::Interval(_) => Expr::BinaryOp { left: Box::new(start.clone()), op: BinaryOperator::Plus, right: Box::new(end.clone()) },
+            other => other.clone(),
+        });
+    }
+    Some(call("overlaps", ends))
 }
 
 /// Functions whose result has the type of their arguments.
@@ -170,16 +226,59 @@ fn tables(select: &Select) -> HashMap<String, Option<ObjectName>> {
     scope
 }
 
+/// Names of the tables and subqueries in FROM.
+fn relations(select: &Select) -> HashSet<String> {
+    let factors = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation)));
+    let names = factors.filter_map(|factor| match factor {
+        TableFactor::Table { alias: Some(alias), args: None, .. } | TableFactor::Derived { alias: Some(alias), .. } => Some(folded(&alias.name)),
+        TableFactor::Table { name, alias: None, args: None, .. } => name.0.last().and_then(|p| p.as_ident()).map(folded),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// `(t).*` is `t.*`.
+fn rows_in_list(select: &mut Select) {
+    for item in &mut select.projection {
+        let SelectItem::QualifiedWildcard(kind, _) = item else { continue };
+        let sqlparser::ast::SelectItemQualifiedWildcardKind::Expr(Expr::Nested(inner)) = kind else { continue };
+        if let Expr::Identifier(name) = inner.as_ref() {
+            *kind = sqlparser::ast::SelectItemQualifiedWildcardKind::ObjectName(ObjectName::from(vec![name.clone()]));
+        }
+    }
+}
+
+/// Calls in FROM whose rows have one column of another name.
+fn lone_columns(select: &Select) -> HashMap<String, Ident> {
+    let factors = select.from.iter().flat_map(|from| std::iter::once(&from.relation).chain(from.joins.iter().map(|j| &j.relation)));
+    let lone = factors.filter_map(|factor| match factor {
+        TableFactor::Function { alias: Some(alias), with_ordinality: false, .. } => match alias.columns.as_slice() {
+            [column] if folded(&column.name) != folded(&alias.name) => Some((folded(&alias.name), column.name.clone())),
+            _ => None,
+        },
+        _ => None,
+    });
+    lone.collect()
+}
+
 impl Rewriter {
     fn expression(&self, expr: &mut Expr) -> Result<()> {
         let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
         match expr {
             Expr::BinaryOp { op, left, right } => {
                 operator(op)?;
-                let number = |e: &Expr| matches!(e, Expr::Value(v) if matches!(&v.value, Value::Number(n, false) if n.parse::<i32>().is_ok()));
-                if matches!(op, BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply) && number(left) && number(right) {
+                if matches!(
+                    op,
+                    BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide | BinaryOperator::Modulo
+                ) {
                     integer(left);
                     integer(right);
+                }
+                if *op == BinaryOperator::Overlaps {
+                    if let Some(call) = overlaps(left, right) {
+                        *expr = call;
+                    }
+                    return Ok(());
                 }
                 if let Some(function) = vector_operator(op)
                     && let Expr::BinaryOp { left, right, .. } = taken(expr)
@@ -187,48 +286,6 @@ impl Rewriter {
                     *expr = call(function, vec![*left, *right]);
                 }
             }
-            Expr::Collate { expr: inner, collation } => {
-                collate(collation)?;
-                *expr = taken(inner);
-            }
-            Expr::Cast { .. } => {
-                if let Expr::Cast { kind: kind @ (CastKind::Cast | CastKind::DoubleColon), expr: inner, data_type, array, format } = taken(expr) {
-                    *expr = if array || format.is_some() {
-                        Expr::Cast { kind, expr: inner, data_type, array, format }
-                    } else {
-                        converted(*inner, data_type)?
-                    };
-                }
-            }
-            Expr::TypedString(_) => {
-                if let Expr::TypedString(typed) = taken(expr) {
-                    let value = Expr::Value(typed.value);
-                    *expr = converted(value, typed.data_type)?;
-                }
-            }
-            Expr::Interval(_) => {
-                if let Expr::Interval(old) = taken(expr) {
-                    *expr = whole_interval(old)?;
-                }
-            }
-            Expr::AtTimeZone { .. } => {
-                if let Expr::AtTimeZone { timestamp, time_zone } = taken(expr) {
-                    *expr = call("timezone", vec![*time_zone, *timestamp]);
-                }
-            }
-            Expr::Substring { substring_from, substring_for, .. } if substring_from.as_deref().is_none_or(|from| literal(from).is_none()) => {
-                let from = substring_from.take().map_or_else(|| Expr::value(Value::Number("1".into(), false)), |e| *e);
-                let count = substring_for.take().map(|e| *e);
-                if let Expr::Substring { expr: value, .. } = taken(expr) {
-                    *expr = call("substr", [*value, from].into_iter().chain(count).collect());
-                }
-            }
-            Expr::SimilarTo { .. } => {
-                if let Expr::SimilarTo { negated, expr: value, pattern, escape_char } = taken(expr) {
-                    *expr = similar(negated, *value, *pattern, escape_char);
-                }
-            }
-            Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => like(pattern, escape_char),
             Expr::Case { conditions, else_result, .. } => {
                 conditions.iter_mut().for_each(|branch| integer(&mut branch.result));
                 else_result.iter_mut().for_each(|e| integer(e));
@@ -240,6 +297,10 @@ impl Rewriter {
                 let name = id.value.to_lowercase();
                 if BARE.contains(&name.as_str()) {
                     *expr = call(&name, Vec::new());
+                } else if self.relations.last().is_some_and(|r| r.contains(&name)) {
+                    *expr = whole_row::reference(&name);
+                } else if let Some(column) = self.rows.iter().rev().find_map(|r| r.get(&name)) {
+                    *expr = Expr::CompoundIdentifier(vec![id.clone(), column.clone()]);
                 } else if name == "tableoid"
                     && let Some([Some(table)]) = self.scopes.last().map(|s| s.values().collect::<Vec<_>>()).as_deref()
                 {
@@ -254,14 +315,82 @@ impl Rewriter {
                     *expr = table_oid(table);
                 }
             }
-            _ => {}
+            _ => return spelled(expr),
         }
         Ok(())
     }
 }
 
+/// Shapes with a syntax of their own.
+fn spelled(expr: &mut Expr) -> Result<()> {
+    let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
+    match expr {
+        Expr::Collate { expr: inner, collation } => {
+            collate(collation)?;
+            *expr = taken(inner);
+        }
+        Expr::Cast { .. } => {
+            if let Expr::Cast { kind: kind @ (CastKind::Cast | CastKind::DoubleColon), expr: inner, data_type, array, format } = taken(expr) {
+                *expr = if array || format.is_some() {
+                    Expr::Cast { kind, expr: inner, data_type, array, format }
+                } else {
+                    converted(*inner, data_type)?
+                };
+            }
+        }
+        Expr::TypedString(_) => {
+            if let Expr::TypedString(typed) = taken(expr) {
+                let value = Expr::Value(typed.value);
+                *expr = converted(value, typed.data_type)?;
+            }
+        }
+        Expr::Interval(_) => {
+            if let Expr::Interval(old) = taken(expr) {
+                *expr = whole_interval(old)?;
+            }
+        }
+        Expr::AtTimeZone { .. } => {
+            if let Expr::AtTimeZone { timestamp, time_zone } = taken(expr) {
+                *expr = call("timezone", vec![*time_zone, *timestamp]);
+            }
+        }
+        Expr::Substring { substring_from, substring_for, .. } if substring_from.as_deref().is_none_or(|from| literal(from).is_none()) => {
+            let from = substring_from.take().map_or_else(|| Expr::value(Value::Number("1".into(), false)), |e| *e);
+            let count = substring_for.take().map(|e| *e);
+            if let Expr::Substring { expr: value, .. } = taken(expr) {
+                *expr = call("substr", [*value, from].into_iter().chain(count).collect());
+            }
+        }
+        // A pattern, or a number of characters: the syntax does not tell text parameters from numbers, literals it does.
+        Expr::Substring { substring_from: Some(_), substring_for: None, .. } => {
+            if let Expr::Substring { expr: value, substring_from: Some(pattern), .. } = taken(expr) {
+                *expr = call(regexp::SUBSTRING, vec![*value, *pattern]);
+            }
+        }
+        Expr::SimilarTo { .. } => {
+            if let Expr::SimilarTo { negated, expr: value, pattern, escape_char } = taken(expr) {
+                *expr = similar(negated, *value, *pattern, escape_char);
+            }
+        }
+        Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => like(pattern, escape_char),
+        Expr::Extract { .. } => {
+            if let Expr::Extract { field, expr: value, .. } = taken(expr) {
+                *expr = call(fields::EXTRACT, vec![text(field.to_string().trim_matches('\'').to_owned()), *value]);
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 /// Calls: schemas, names, types of results, and `ARRAY(SELECT ...)`.
 fn function(expr: &mut Expr) -> Result<()> {
+    set_in_list(expr);
+    within_group(expr);
+    if let Some(clock) = function_name(expr).and_then(|name| local_clock(&name)) {
+        *expr = clock;
+        return Ok(());
+    }
     let Expr::Function(function) = expr else { return Ok(()) };
     strip_schema(&mut function.name);
     if let FunctionArguments::List(list) = &mut function.args
@@ -302,23 +431,47 @@ fn function(expr: &mut Expr) -> Result<()> {
 
 /// `jsonb_agg(x)` is one JSON array of `array_agg(to_jsonb(x))`.
 fn json_array(expr: &mut Expr) -> bool {
-    if !function_name(expr).is_some_and(|name| ["jsonb_agg", "json_agg"].contains(&name.as_str())) {
-        return false;
-    }
+    let (whole, item) = match function_name(expr).as_deref() {
+        Some("jsonb_agg") => (json::JOIN, "to_jsonb"),
+        Some("json_agg") => (json::JOIN_TEXT, "to_json"),
+        Some("jsonb_object_agg") => (json_edit::OBJECT_OF, "jsonb_build_array"),
+        Some("json_object_agg") => (json_edit::TEXT_OBJECT_OF, "jsonb_build_array"),
+        _ => return false,
+    };
+    let outside = whole;
     let mut whole = std::mem::replace(expr, Expr::value(Value::Null));
     if let Expr::Function(aggregate) = &mut whole {
         aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
         if let FunctionArguments::List(list) = &mut aggregate.args {
-            for argument in &mut list.args {
-                if let FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) = argument {
-                    let inner = std::mem::replace(value, Expr::value(Value::Null));
-                    *value = call("to_jsonb", vec![inner]);
-                }
+            if let Some(values) = arguments(&list.args) {
+                list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(item, values)))];
             }
         }
     }
-    *expr = call(json::JOIN, vec![whole]);
+    *expr = call(outside, vec![whole]);
     true
+}
+
+/// `percentile_cont(f) WITHIN GROUP (ORDER BY x)`: x becomes the first argument.
+fn within_group(expr: &mut Expr) {
+    let Some(behind) = function_name(expr).and_then(|name| ordered_aggregate::behind(&name)) else { return };
+    let Expr::Function(function) = expr else { return };
+    let ([order], FunctionArguments::List(list)) = (function.within_group.as_slice(), &mut function.args) else { return };
+    let fraction = arguments(&list.args).and_then(|a| a.into_iter().next()).unwrap_or_else(|| Expr::value(Value::Number("0.0".into(), false)));
+    let descending = Expr::value(Value::Boolean(order.options.asc == Some(false)));
+    list.args = [order.expr.clone(), fraction, descending].into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    function.within_group = Vec::new();
+    function.name = ObjectName::from(vec![Ident::new(behind)]);
+}
+
+/// What clocks of the session show at the start of the transaction.
+fn local_clock(name: &str) -> Option<Expr> {
+    let shown = || call("timezone", vec![call("current_setting", vec![text("timezone")]), call("now", Vec::new())]);
+    match name {
+        "localtimestamp" => Some(shown()),
+        "localtime" => Some(cast(shown(), DataType::Time(None, sqlparser::ast::TimezoneInfo::None))),
+        _ => None,
+    }
 }
 
 /// The type of functions that DataFusion counts with unsigned integers, which PostgreSQL has not.
@@ -337,10 +490,18 @@ fn other_name(name: &str) -> Option<&'static str> {
         "ceiling" => "ceil",
         "every" => "bool_and",
         "variance" => "var_samp",
-        "transaction_timestamp" | "statement_timestamp" => "now",
+        "transaction_timestamp" => "now",
+        "statement_timestamp" => "clock_timestamp",
         _ => return None,
     })
 }
+
+/// Words that cannot be names of tables, of those that the parser takes.
+const RESERVED: &[&str] = &[
+    "all", "and", "any", "as", "asc", "case", "cast", "check", "desc", "distinct", "else", "end", "except", "fetch", "for", "from", "grant", "group",
+    "having", "in", "into", "limit", "not", "null", "offset", "on", "or", "order", "select", "then", "to", "union", "unique", "using", "when",
+    "where", "with",
+];
 
 /// Functions that SQL calls without parentheses.
 const BARE: &[&str] = &["current_schema", "current_catalog", "current_user", "current_role", "session_user", "user"];

@@ -24,7 +24,7 @@ static AGGREGATES: LazyLock<HashSet<String>> = LazyLock::new(|| {
         names.insert(function.name().to_owned());
         names.extend(function.aliases().iter().cloned());
     }
-    names.extend(["every", "json_agg", "jsonb_agg", SINGLE].map(str::to_owned));
+    names.extend(["every", "json_agg", "jsonb_agg", "json_object_agg", "jsonb_object_agg", "percentile_disc", "mode", SINGLE].map(str::to_owned));
     names
 });
 
@@ -256,6 +256,9 @@ fn over_unnest(query: &Query) -> Option<Expr> {
             (arguments(&args.args)?, alias)
         }
         TableFactor::UNNEST { alias, array_exprs, with_offset: false, with_ordinality: false, .. } => (array_exprs.clone(), alias),
+        TableFactor::Function { name, args, alias, with_ordinality: false, .. } if name.0.last()?.as_ident().map(folded)? == "unnest" => {
+            (arguments(args)?, alias)
+        }
         _ => return None,
     };
     let ([source], Some(alias)) = (source.as_slice(), alias) else { return None };

@@ -11,11 +11,14 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, JoinType};
 use datafusion::error::Result as DataFusionResult;
+use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder, Subquery, lit};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::decorrelate::PullUpCorrelatedExpr;
+
+use crate::plan::decorrelate;
 
 /// The rule.
 #[derive(Debug, Default)]
@@ -119,6 +122,19 @@ fn join(outer: &LogicalPlan, subquery: &Subquery, number: usize) -> DataFusionRe
     Ok(Some((plan, value)))
 }
 
+/// The one value of a subquery of any shape, beside each outer row; None where it cannot be joined.
+fn beside(outer: &LogicalPlan, subquery: LogicalPlan, number: usize) -> Option<Joined> {
+    let name = format!("squilla_value_{number}");
+    let column = subquery.schema().columns().into_iter().next()?;
+    let value = LogicalPlanBuilder::from(subquery).project([Expr::Column(column).alias(&name)]).ok()?.build().ok()?;
+    // Numbers of lateral joins count from 1 as well: these are others.
+    let plan = decorrelate::lateral(outer, &value, true, None, SUBQUERY_NUMBERS + number).ok()?;
+    Some((plan, Expr::Column(Column::new_unqualified(name))))
+}
+
+/// Where the numbers of subqueries begin among those of lateral joins.
+const SUBQUERY_NUMBERS: usize = 1_000_000;
+
 /// Takes the subqueries out of expressions over one input, one after the other.
 fn extract(mut expressions: Vec<Expr>, mut input: LogicalPlan, number: &mut usize) -> DataFusionResult<Transformed<(Vec<Expr>, LogicalPlan)>> {
     let mut changed = false;
@@ -128,13 +144,30 @@ fn extract(mut expressions: Vec<Expr>, mut input: LogicalPlan, number: &mut usiz
             .transform_down(|e| match e {
                 Expr::ScalarSubquery(subquery) if !subquery.outer_ref_columns.is_empty() && !known(&subquery)? => {
                     *number += 1;
-                    match join(&input, &subquery, *number)? {
+                    let joined = match join(&input, &subquery, *number)? {
+                        Some(joined) => Some(joined),
+                        None => beside(&input, subquery.subquery.as_ref().clone(), *number),
+                    };
+                    match joined {
                         Some((plan, value)) => {
                             input = plan;
                             changed = true;
                             Ok(Transformed::new(value, true, TreeNodeRecursion::Jump))
                         }
                         None => Ok(Transformed::no(Expr::ScalarSubquery(subquery))),
+                    }
+                }
+                Expr::Exists(exists) if !exists.subquery.outer_ref_columns.is_empty() && !known(&exists.subquery)? => {
+                    *number += 1;
+                    let rows = LogicalPlanBuilder::from(exists.subquery.subquery.as_ref().clone()).aggregate(Vec::<Expr>::new(), vec![count(lit(1))]);
+                    match rows?.build().ok().and_then(|rows| beside(&input, rows, *number)) {
+                        Some((plan, value)) => {
+                            input = plan;
+                            changed = true;
+                            let some = if exists.negated { value.eq(lit(0i64)) } else { value.gt(lit(0i64)) };
+                            Ok(Transformed::new(some, true, TreeNodeRecursion::Jump))
+                        }
+                        None => Ok(Transformed::no(Expr::Exists(exists))),
                     }
                 }
                 other => Ok(Transformed::no(other)),

@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature, Volatility,
 };
 use squilla_core::error::{Error, Kind};
+use squilla_core::numeric::QUOTIENT;
 use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
@@ -54,6 +55,18 @@ fn vectors(fields: &[FieldRef]) -> bool {
     matches!(fields, [field] if vector(std::slice::from_ref(field.data_type())))
 }
 
+/// What a mean of decimals is taken of: four digits less than a quotient has.
+const MEAN_INPUT: DataType = DataType::Decimal256(72, 24);
+
+fn exact(ty: &DataType) -> bool {
+    match ty {
+        DataType::Decimal32(_, s) | DataType::Decimal64(_, s) | DataType::Decimal128(_, s) | DataType::Decimal256(_, s) => {
+            *s <= 24 || *ty == QUOTIENT
+        }
+        other => other.is_integer(),
+    }
+}
+
 fn sums() -> DataType {
     DataType::List(Arc::new(Field::new("item", DataType::Float64, true)))
 }
@@ -74,6 +87,12 @@ impl AggregateUDFImpl for OrVectors {
     fn coerce_types(&self, types: &[DataType]) -> DataFusionResult<Vec<DataType>> {
         if vector(types) {
             return Ok(vec![SqlType::Vector.arrow()]);
+        }
+        match types {
+            // A mean of exact numbers has the digits of a quotient, a sum of bigint does not wrap around.
+            [ty] if self.mean && exact(ty) => return Ok(vec![MEAN_INPUT]),
+            [DataType::Int64] if !self.mean => return Ok(vec![DataType::Decimal128(20, 0)]),
+            _ => {}
         }
         let fields: Vec<FieldRef> = types.iter().map(|ty| Arc::new(Field::new("", ty.clone(), true))).collect();
         Ok(fields_with_udf(&fields, self.numbers.as_ref())?.iter().map(|f| f.data_type().clone()).collect())

@@ -4,6 +4,7 @@
 //! Invariant: ROLLBACK brings back the settings and the role of BEGIN; SET LOCAL ends with its transaction whatever its
 //! end. Deliberately absent: tables and definitions (`session::transaction`).
 
+use chrono::{DateTime, Utc};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::{Settings, Source};
 
@@ -22,6 +23,8 @@ pub struct Scope {
 
 /// What a transaction keeps.
 pub struct Block {
+    /// When it began: what `now()` tells.
+    pub began: DateTime<Utc>,
     /// For ROLLBACK.
     begin: Scope,
     /// For COMMIT: without what SET LOCAL set.
@@ -71,7 +74,7 @@ impl Inner {
     pub(super) fn keep(&mut self) {
         if self.block.is_none() {
             let now = self.scope();
-            self.block = Some(Block { begin: now.clone(), lasting: now, queried: false, pending: Pending::default() });
+            self.block = Some(Block { began: Utc::now(), begin: now.clone(), lasting: now, queried: false, pending: Pending::default() });
         }
     }
 

@@ -113,7 +113,7 @@ pub struct Prepared {
     /// The statement.
     pub statement: Statement,
     pub(crate) plan: Option<Arc<LogicalPlan>>,
-    pub(crate) catalog_version: u64,
+    pub(crate) catalog_version: Option<u64>,
     fields: Option<Arc<Vec<ResultField>>>,
     parameters: Vec<SqlType>,
 }

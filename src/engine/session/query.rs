@@ -38,6 +38,15 @@ use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Sessi
 use crate::source::confined::{Allowed, Confined};
 use crate::statement::{Statement, StatementKind};
 
+/// A planned query.
+struct Planned {
+    plan: LogicalPlan,
+    /// Types of parameters that are known without the plan.
+    given: Vec<Option<SqlType>>,
+    /// A source has to be resolved when the values of the parameters are known.
+    late: bool,
+}
+
 /// What one statement runs in.
 pub struct Frame {
     /// DataFusion's state for this statement.
@@ -120,14 +129,14 @@ impl Session {
             // Boxed, like all work on single statements: what waits here is moved about on small stacks.
             let fields = Box::pin(crate::command::fields(self, statement)).await?.map(Arc::new);
             let parameters = Box::pin(crate::command::parameter_types(self, statement, given)).await?;
-            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: version, fields, parameters });
+            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: Some(version), fields, parameters });
         };
-        let mut declared = query.clone();
-        let plan = self.plan_query(query, &statement.source, given).await?;
-        let given = parameters_by_place(&mut declared, given);
-        let parameters = parameter_types(&plan, &given)?;
-        let fields = Arc::new(self.result_fields(&plan));
-        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(plan)), catalog_version: version, fields: Some(fields), parameters })
+        let planned = self.plan_with(query, &statement.source, given, None, Vec::new()).await?;
+        let parameters = parameter_types(&planned.plan, &planned.given)?;
+        let fields = Arc::new(self.result_fields(&planned.plan));
+        // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
+        let version = if planned.late { None } else { Some(version) };
+        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
     }
 
     async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
@@ -147,12 +156,14 @@ impl Session {
             return self.writing(|| Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()))).await;
         };
         // Tables may have changed since the statement was planned.
-        let plan = if prepared.catalog_version == self.snapshot().stamp {
+        let plan = if prepared.catalog_version == Some(self.snapshot().stamp) {
             LogicalPlan::clone(plan)
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
             match &*prepared.statement.kind {
-                StatementKind::Sql(sql) => self.plan_query((**sql).clone(), &prepared.statement.source, &given).await?,
+                StatementKind::Sql(sql) => {
+                    self.plan_with((**sql).clone(), &prepared.statement.source, &given, Some(&parameters), Vec::new()).await?.plan
+                }
                 _ => return Err(Error::internal("a plan without a query")),
             }
         };
@@ -239,9 +250,14 @@ impl Session {
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
         let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        // What now() tells: without it, the time when the session's state was made.
         state.mark_start_execution();
+        state.execution_props_mut().query_execution_start_time = Some(self.transaction_start());
         Ok(Frame { state, errors, stop })
+    }
+
+    /// When the transaction of this statement began: what `now()` tells.
+    fn transaction_start(&self) -> chrono::DateTime<chrono::Utc> {
+        self.inner.lock().block.as_ref().map_or_else(chrono::Utc::now, |block| block.began)
     }
 
     /// The session's state, made at first use.
@@ -282,28 +298,43 @@ impl Session {
 
     /// Binds and plans a query.
     pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
-        self.plan_query_over(statement, text, given, Vec::new()).await
+        self.plan_with(statement, text, given, None, Vec::new()).await.map(|planned| planned.plan)
     }
 
     /// The same with tables of this statement, by name.
     pub async fn plan_query_over(
         self: &Arc<Self>,
-        mut statement: ast::Statement,
+        statement: ast::Statement,
         text: &str,
         given: &[Option<SqlType>],
         tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
     ) -> Result<LogicalPlan> {
+        self.plan_with(statement, text, given, None, tables).await.map(|planned| planned.plan)
+    }
+
+    /// Binds and plans a query whose sources may be named by `values`.
+    async fn plan_with(
+        self: &Arc<Self>,
+        mut statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        values: Option<&[ScalarValue]>,
+        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    ) -> Result<Planned> {
         let settings = self.settings();
         let data = self.snapshot();
         let search_path = self.search_path(&data);
         let given = parameters_by_place(&mut statement, given);
         declare_parameters(&mut statement, &given);
-        let lookup = Lookup { data: &data, search_path: &search_path };
+        let lookup = Lookup { data: &data, search_path: &search_path, values };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
         crate::bind::calls::bind(&mut statement, &context)?;
+        // Calls of ours have told more types.
+        let given = parameters_by_place(&mut statement, &given);
+        let late = sources.iter().any(|s| s.late);
         let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         made.extend(tables);
@@ -317,7 +348,8 @@ impl Session {
         };
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
-        plan.map_err(|e| from_datafusion_in(e, text))
+        let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
+        Ok(Planned { plan, given, late })
     }
 
     fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
@@ -335,6 +367,10 @@ impl Session {
         let mut made = HashMap::new();
         let allowed = if sources.is_empty() { None } else { self.allowed_paths() };
         for source in sources {
+            if source.late {
+                made.insert(source.table.clone(), crate::source::late::unresolved(&source.call.name)?);
+                continue;
+            }
             if let Some(allowed) = &allowed {
                 source.call.places().iter().try_for_each(|place| allowed.check(place))?;
             }
@@ -431,6 +467,8 @@ pub struct Lookup<'a> {
     pub data: &'a CatalogData,
     /// Schemas of unqualified names.
     pub search_path: &'a [String],
+    /// Values of parameters, where the statement has them.
+    pub values: Option<&'a [ScalarValue]>,
 }
 
 impl<'a> Lookup<'a> {
@@ -460,6 +498,10 @@ impl Relations for Lookup<'_> {
 
     fn is_source(&self, name: &str) -> bool {
         crate::source::tables::sources().iter().chain(crate::table::versions::FUNCTIONS).any(|s| s.name == name)
+    }
+
+    fn parameter(&self, number: usize) -> Option<ScalarValue> {
+        self.values?.get(number.checked_sub(1)?).cloned()
     }
 }
 
@@ -502,6 +544,14 @@ fn parameters_by_place(statement: &mut ast::Statement, given: &[Option<SqlType>]
         fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
             if let ast::Expr::Cast { expr, data_type, .. } = expr {
                 self.set(expr, SqlType::parse(&data_type.to_string()));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
+            if let ast::TableFactor::Table { name, args: Some(args), .. } = factor {
+                for (expr, ty) in crate::source::late::argument_types(&name.to_string().to_lowercase(), &args.args) {
+                    self.set(expr, Some(ty));
+                }
             }
             ControlFlow::Continue(())
         }

@@ -25,7 +25,7 @@ use crate::session::view::{ListeningChannels, SessionView};
 use crate::session::{Session, admin, sequences, versions};
 use crate::system::procs::{Proc, assemble, declared};
 use crate::system::view::ViewSource;
-use crate::udf::Functions;
+use crate::udf::{BUILTIN, Functions};
 
 /// The state that all sessions start from.
 pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, functions: &Arc<Functions>) -> Result<SessionState> {
@@ -69,7 +69,8 @@ pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, f
 
 /// What `pg_proc` lists.
 pub fn procs(state: &SessionState, functions: &Functions) -> Vec<Proc> {
-    let ours = functions.iter().flat_map(|f| declared(&f.declaration, f.family));
+    // The engine's own are PostgreSQL's, which `registry` tells.
+    let ours = functions.iter().filter(|f| f.family != BUILTIN).flat_map(|f| declared(&f.declaration, f.family));
     let builtin = registry::builtin_procs(&SessionContext::new_with_state(state.clone()));
     let mine: std::collections::HashSet<String> = functions.iter().map(|f| f.declaration.name.clone()).collect();
     assemble(ours.chain(registry::procs()).chain(builtin.into_iter().filter(|p| !mine.contains(&p.name))).collect::<Vec<_>>())

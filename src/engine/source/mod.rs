@@ -8,6 +8,7 @@ pub mod buckets;
 pub mod confined;
 pub mod files;
 pub mod glob;
+pub mod late;
 pub mod list_local;
 pub mod list_objects;
 pub mod listing;

@@ -14,6 +14,7 @@ use arrow::datatypes::{
 };
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::numeric;
 use squilla_core::types::{RegKind, SqlType};
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub fn column(cells: &mut Cells, array: &ArrayRef, ty: &SqlType, binary: bool, s
         SqlType::Oid => oids(cells, array, None, binary, style),
         SqlType::Reg(kind) => oids(cells, array, Some(*kind), binary, style),
         SqlType::Float4 | SqlType::Float8 => floats(cells, array, ty, binary, style.extra_float_digits),
-        SqlType::Numeric(_) => numeric(cells, array, binary),
+        SqlType::Numeric(_) => numerics(cells, array, binary),
         SqlType::Char(Some(width)) => padded(cells, array, *width as usize),
         SqlType::Text | SqlType::Varchar(_) | SqlType::Char(None) | SqlType::Name => texts(cells, array),
         SqlType::SingleChar => single_chars(cells, array, binary),
@@ -174,7 +175,7 @@ fn floats(cells: &mut Cells, array: &ArrayRef, ty: &SqlType, binary: bool, digit
     Ok(())
 }
 
-fn numeric(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
+fn numerics(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
     let mut scratch = Vec::with_capacity(48);
     let mut finish = |out: &mut Vec<u8>, write: &dyn Fn(&mut Vec<u8>)| {
         if binary {
@@ -185,13 +186,25 @@ fn numeric(cells: &mut Cells, array: &ArrayRef, binary: bool) -> Result<()> {
             write(out);
         }
     };
+    let style = numeric::style(array.data_type());
     match array.data_type() {
+        DataType::Decimal128(_, scale) if style != numeric::Style::Exact => {
+            let scale = *scale;
+            let shown = |v: i128| numeric::text(&v.to_string(), scale, style);
+            each(cells, array.as_primitive::<Decimal128Type>(), |out, v| finish(out, &|o| o.extend_from_slice(shown(v).as_bytes())));
+        }
+        DataType::Decimal256(_, scale) if style != numeric::Style::Exact => {
+            let scale = *scale;
+            each(cells, array.as_primitive::<Decimal256Type>(), |out, v| {
+                finish(out, &|o| o.extend_from_slice(numeric::text(&v.to_string(), scale, style).as_bytes()));
+            });
+        }
         DataType::Decimal128(_, scale) => {
             let scale = *scale;
             each(cells, array.as_primitive::<Decimal128Type>(), |out, v| finish(out, &|o| number::decimal(o, v, scale)));
         }
         DataType::Decimal32(p, scale) | DataType::Decimal64(p, scale) => {
-            return numeric(cells, &to(array, &DataType::Decimal128(*p, *scale))?, binary);
+            return numerics(cells, &to(array, &DataType::Decimal128(*p, *scale))?, binary);
         }
         DataType::Decimal256(_, scale) => {
             let scale = *scale;
