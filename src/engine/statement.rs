@@ -55,6 +55,8 @@ pub enum StatementKind {
     Alter(Box<alter::AlterRelation>),
     /// REFRESH MATERIALIZED VIEW
     Refresh(Box<alter::Refresh>),
+    /// COMMENT ON
+    Comment(Box<crate::command::comments::Comment>),
 }
 
 /// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
@@ -142,6 +144,20 @@ pub struct CreateExternalTable {
     pub options: Vec<(String, String)>,
 }
 
+/// The forms of an explanation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExplainFormat {
+    /// Indented lines.
+    #[default]
+    Text,
+    /// A JSON array.
+    Json,
+    /// YAML
+    Yaml,
+    /// XML
+    Xml,
+}
+
 /// EXPLAIN in PostgreSQL's spelling.
 #[derive(Clone, Debug)]
 pub struct Explain {
@@ -149,8 +165,12 @@ pub struct Explain {
     pub analyze: bool,
     /// Show output columns.
     pub verbose: bool,
-    /// JSON rather than text.
-    pub json: bool,
+    /// How it is written.
+    pub format: ExplainFormat,
+    /// With ANALYZE: show times.
+    pub timing: bool,
+    /// Show planning and execution time; None shows them with ANALYZE.
+    pub summary: Option<bool>,
     /// Show estimates.
     pub costs: bool,
     /// The statement.
@@ -306,6 +326,8 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     }
     if let Some(foreign) = foreign::parse(parser)? {
         return Ok(StatementKind::Foreign(foreign));
+    if words(parser, &["COMMENT", "ON"]) {
+        return crate::command::comments::parse(parser).map(|c| StatementKind::Comment(Box::new(c)));
     }
     if words(parser, &["EXPLAIN"]) {
         return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
@@ -526,7 +548,7 @@ fn create_external(parser: &mut Parser) -> Parsed<CreateExternalTable> {
 
 fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> {
     expect(parser, "EXPLAIN")?;
-    let (mut analyze, mut verbose, mut json, mut costs) = (false, false, false, true);
+    let mut options = ExplainOptions { costs: true, timing: true, ..ExplainOptions::default() };
     if parser.consume_token(&Token::LParen) {
         loop {
             let name = ident_text(&parser.parse_identifier()?);
@@ -534,32 +556,61 @@ fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> 
                 Token::Comma | Token::RParen => "on".to_owned(),
                 _ => option_value(parser)?.to_lowercase(),
             };
-            let on = squilla_core::settings::parse_bool(&value).unwrap_or(false);
-            match name.as_str() {
-                "analyze" => analyze = on,
-                "verbose" => verbose = on,
-                "costs" => costs = on,
-                "format" => match value.as_str() {
-                    "text" => json = false,
-                    "json" => json = true,
-                    _ => return Err(ParserError::ParserError(format!("unrecognized value for EXPLAIN option \"format\": \"{value}\""))),
-                },
-                "buffers" | "timing" | "summary" | "settings" | "wal" | "generic_plan" => {}
-                other => return Err(ParserError::ParserError(format!("unrecognized EXPLAIN option \"{other}\""))),
-            }
+            options.set(&name, &value)?;
             if !parser.consume_token(&Token::Comma) {
                 break;
             }
         }
         parser.expect_token(&Token::RParen)?;
     } else {
-        analyze = accept(parser, "ANALYZE");
-        verbose = accept(parser, "VERBOSE");
+        options.analyze = accept(parser, "ANALYZE");
+        options.verbose = accept(parser, "VERBOSE");
     }
     let start = offset(sql, parser);
     let kind = statement(parser, sql, depth_max)?;
     let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
-    Ok(Explain { analyze, verbose, json, costs, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
+    let ExplainOptions { analyze, verbose, costs, timing, summary, format } = options;
+    Ok(Explain { analyze, verbose, costs, timing, summary, format, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
+}
+
+#[derive(Default)]
+struct ExplainOptions {
+    analyze: bool,
+    verbose: bool,
+    costs: bool,
+    timing: bool,
+    summary: Option<bool>,
+    format: ExplainFormat,
+}
+
+impl ExplainOptions {
+    fn set(&mut self, name: &str, value: &str) -> Parsed<()> {
+        let on = squilla_core::settings::parse_bool(value);
+        if name != "format" && on.is_none() {
+            return Err(ParserError::ParserError(format!("{name} requires a Boolean value")));
+        }
+        let on = on.unwrap_or(false);
+        match name {
+            "analyze" => self.analyze = on,
+            "verbose" => self.verbose = on,
+            "costs" => self.costs = on,
+            "timing" => self.timing = on,
+            "summary" => self.summary = Some(on),
+            "format" => {
+                self.format = match value {
+                    "text" => ExplainFormat::Text,
+                    "json" => ExplainFormat::Json,
+                    "yaml" => ExplainFormat::Yaml,
+                    "xml" => ExplainFormat::Xml,
+                    _ => return Err(ParserError::ParserError(format!("unrecognized value for EXPLAIN option \"format\": \"{value}\""))),
+                }
+            }
+            // Nothing is counted that these would show.
+            "buffers" | "settings" | "wal" | "generic_plan" => {}
+            other => return Err(ParserError::ParserError(format!("unrecognized EXPLAIN option \"{other}\""))),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -586,7 +637,7 @@ mod tests {
         assert!(matches!(&*s[0].kind, StatementKind::CreateExternalTable(_)));
         let s = parse("EXPLAIN (ANALYZE, FORMAT json) SELECT 1", 100).unwrap();
         let StatementKind::Explain(e) = &*s[0].kind else { panic!("{s:?}") };
-        assert!(e.analyze && e.json && &*e.statement.text == "SELECT 1");
+        assert!(e.analyze && e.format == ExplainFormat::Json && &*e.statement.text == "SELECT 1");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use super::files::Files;
+use crate::catalog::functions::FunctionEntry;
 
 /// The first OID of a user's object; below are PostgreSQL's and those of our own types and functions.
 pub const FIRST_OID: u32 = 16_500;
@@ -88,7 +89,7 @@ fn next_stamp() -> u64 {
 
 impl Default for CatalogData {
     fn default() -> Self {
-        let public = SchemaEntry { oid: 2200, owner: SUPERUSER.into(), comment: Some("standard public schema".into()), relations: BTreeMap::new() };
+        let public = SchemaEntry { oid: 2200, owner: SUPERUSER.into(), comment: Some("standard public schema".into()), relations: BTreeMap::new(), functions: BTreeMap::new() };
         let superuser = RoleEntry { oid: 10, superuser: true, login: true, scram_verifier: None };
         CatalogData {
             schemas: BTreeMap::from([(PUBLIC.to_owned(), Arc::new(public))]),
@@ -111,6 +112,9 @@ pub struct SchemaEntry {
     /// Tables, views, sequences and external tables by name.
     #[serde(skip)]
     pub relations: BTreeMap<String, Arc<Relation>>,
+    /// Functions by `name(type, type)`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, FunctionEntry>,
 }
 
 /// CREATE SERVER, with the options of its user mapping.

@@ -129,7 +129,7 @@ impl CatalogData {
             return Err(Error::new(Kind::DuplicateSchema, format!("schema \"{name}\" already exists")));
         }
         let oid = self.allocate_oid()?;
-        let entry = SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default() };
+        let entry = SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default(), functions: Default::default() };
         self.schemas.insert(name.to_owned(), Arc::new(entry));
         Ok(oid)
     }

@@ -6,10 +6,12 @@
 
 pub mod alter;
 pub mod columns;
+pub mod comments;
 pub mod conflict;
 pub mod create;
 pub mod data;
 pub mod ddl;
+pub mod functions;
 pub mod insert;
 pub mod merge;
 pub mod models;
@@ -28,7 +30,7 @@ use squilla_core::types::SqlType;
 
 use crate::explain;
 use crate::session::{Execution, ResultField, Session};
-use crate::statement::{CopySource, CopyTarget, Statement, StatementKind};
+use crate::statement::{CopySource, CopyTarget, ExplainFormat, Statement, StatementKind};
 
 /// A result without rows.
 pub fn done(tag: impl Into<String>) -> Result<Execution> {
@@ -46,7 +48,10 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
         return update::returned_fields(session, &found, &statement.text).await;
     }
     Ok(match &*statement.kind {
-        StatementKind::Explain(_) => Some(vec![column("QUERY PLAN", SqlType::Text)]),
+        StatementKind::Explain(explain) => {
+            let ty = if explain.format == ExplainFormat::Json { SqlType::Json } else { SqlType::Text };
+            Some(vec![column("QUERY PLAN", ty)])
+        }
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
             ast::Statement::Insert(insert) => match &insert.returning {
@@ -166,6 +171,7 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::CreateExternalTable(create) => ddl::create_external(session, create).await,
         StatementKind::Alter(alter) => ddl::alter_relation(session, alter),
         StatementKind::Refresh(refresh) => create::refresh(session, refresh, statement).await,
+        StatementKind::Comment(comment) => comments::run(session, comment),
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {
             (CopyTarget::Location(location), true) => data::copy_to(session, copy, location, statement, parameters).await,
@@ -198,6 +204,8 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::Analyze(_) => done("ANALYZE"),
         S::Vacuum(vacuum) => ddl::vacuum(session, vacuum),
         S::CreateTable(create) => create::create_table(session, create, statement, parameters).await,
+        S::CreateFunction(create) => functions::create(session, create).await,
+        S::DropFunction(drop) => functions::drop(session, drop),
         S::CreateView(create) => ddl::create_view(session, create, statement).await,
         S::CreateSchema { schema_name, if_not_exists, .. } => ddl::create_schema(session, schema_name, *if_not_exists),
         S::Drop { object_type, if_exists, names, cascade, .. } => ddl::drop(session, *object_type, *if_exists, names, *cascade),
@@ -209,9 +217,6 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
             create::create_sequence(session, name, *temporary, *if_not_exists, sequence_options, owned_by.as_ref())
         }
         S::Query(query) if into_table(query).is_some() => create::select_into(session, query, statement, parameters).await,
-        S::Comment { object_type, object_name, comment, if_exists, .. } => {
-            ddl::comment(session, *object_type, object_name, comment.as_ref(), *if_exists)
-        }
         S::Insert(insert) => insert::insert(session, insert, statement, parameters).await,
         S::Update(update) => update::update(session, update, statement, parameters).await,
         S::Delete(delete) => update::delete(session, delete, statement, parameters).await,

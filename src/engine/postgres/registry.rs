@@ -20,7 +20,7 @@ use crate::postgres::size_functions::SIZES;
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
-use crate::postgres::{aggregate, bytes, cast, checked, encoding, json, special_functions, subquery_rule, to_char, vector_aggregate};
+use crate::postgres::{aggregate, bytes, cast, checked, encoding, expand_array, json, special_functions, subquery_rule, to_char, vector_aggregate};
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
 
@@ -34,6 +34,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.extend(bytes::udfs());
     all.extend(json::udfs());
     all.extend(checked::udfs());
+    all.extend(expand_array::udfs());
     all.push(to_char::udf());
     all.push(cast::cast_udf());
     all.push(cast::text_udf());
@@ -106,7 +107,12 @@ fn described(
         .filter_map(|types| {
             let any = types.is_empty() && !matches!(signature, datafusion::logical_expr::TypeSignature::Nullary);
             // Some functions of DataFusion index their argument types: they are not asked without any.
-            let result = (!any).then(|| returns(&types)).flatten().map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
+            // A result that is the same for two very different types does not follow from them.
+            let fixed = || {
+                let (a, b) = (returns(&[arrow::datatypes::DataType::Int64]), returns(&[arrow::datatypes::DataType::Utf8]));
+                a.filter(|a| Some(a) == b.as_ref())
+            };
+            let result = if any { fixed() } else { returns(&types) }.map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
             let arguments: Vec<u32> = if any { vec![2276] } else { types.iter().map(|t| SqlType::of_arrow(t).oid()).collect() };
             (!arguments.contains(&705)).then(|| internal(name, arguments, if result == SqlType::Unknown { 2283 } else { result.oid() }))
         })

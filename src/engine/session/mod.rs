@@ -5,10 +5,12 @@
 //! Deliberately absent: the protocol.
 
 pub mod admin;
+pub mod origin;
 pub mod parameters;
 pub mod query;
 pub mod relations;
 pub mod sequences;
+pub mod sql_functions;
 pub mod state;
 pub mod stream;
 pub mod transaction;

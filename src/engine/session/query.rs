@@ -30,6 +30,8 @@ use crate::exec::env::StatementEnv;
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
+use crate::session::origin::Origins;
+use crate::session::sql_functions;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
 use crate::session::view::SessionView;
@@ -214,16 +216,28 @@ impl Session {
 
     /// Binds and plans a query.
     pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
-        self.plan_query_over(statement, text, given, Vec::new()).await
+        self.plan_query_at(statement, text, given, Vec::new(), 0).await
     }
 
     /// The same with tables of this statement, by name.
     pub async fn plan_query_over(
         self: &Arc<Self>,
+        statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    ) -> Result<LogicalPlan> {
+        self.plan_query_at(statement, text, given, tables, 0).await
+    }
+
+    /// [`Session::plan_query_over`] of the body of a function; `nesting` functions are being planned around it.
+    pub(crate) async fn plan_query_at(
+        self: &Arc<Self>,
         mut statement: ast::Statement,
         text: &str,
         given: &[Option<SqlType>],
         tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+        nesting: usize,
     ) -> Result<LogicalPlan> {
         let settings = self.settings();
         let data = self.snapshot();
@@ -235,8 +249,15 @@ impl Session {
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
+        let mut state = self.planning_state(&settings)?;
+        let built_in = |name: &str| {
+            state.scalar_functions().contains_key(name) || state.aggregate_functions().contains_key(name) || state.window_functions().contains_key(name)
+        };
+        let called = sql_functions::mark(&mut statement, &data, &search_path, &built_in)?;
+        for udf in called.udfs() {
+            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(udf)).map_err(from_datafusion)?;
+        }
         crate::bind::calls::bind(&mut statement, &context)?;
-        let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         made.extend(tables);
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
@@ -249,7 +270,8 @@ impl Session {
         };
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
-        plan.map_err(|e| from_datafusion_in(e, text))
+        let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
+        if called.is_empty() { Ok(plan) } else { self.call_functions(plan, &called, nesting).await }
     }
 
     fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
@@ -298,16 +320,14 @@ impl Session {
 
     /// Result columns of a plan.
     pub fn result_fields(&self, plan: &LogicalPlan) -> Vec<ResultField> {
-        plan.schema()
-            .fields()
-            .iter()
-            .map(|field| ResultField {
-                name: column_names::shown(field.name()).to_owned(),
-                ty: SqlType::of_field(field),
-                table_oid: 0,
-                column_number: 0,
-            })
-            .collect()
+        let data = self.snapshot();
+        let path = self.search_path(&data);
+        let origins = Origins { data: &data, path: &path };
+        let field = |(i, field): (usize, &arrow::datatypes::FieldRef)| {
+            let (table_oid, column_number) = origins.of(plan, i).unwrap_or((0, 0));
+            ResultField { name: column_names::shown(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid, column_number }
+        };
+        plan.schema().fields().iter().enumerate().map(field).collect()
     }
 
     /// Optimizes, lifts and makes operators.
@@ -379,11 +399,20 @@ impl<'a> Lookup<'a> {
 }
 
 impl Relations for Lookup<'_> {
-    fn view(&self, name: &[String]) -> Option<String> {
-        match &self.find(name)?.2.kind {
-            RelationKind::View { sql, .. } => Some(sql.clone()),
+    fn view(&self, name: &[String]) -> Option<(u32, String)> {
+        let relation = self.find(name)?.2;
+        match &relation.kind {
+            RelationKind::View { sql, .. } => Some((relation.oid, sql.clone())),
             _ => None,
         }
+    }
+
+    fn functions(&self, schema: Option<&str>, name: &str) -> Vec<crate::catalog::functions::FunctionEntry> {
+        self.data.functions_named(schema, self.search_path, name)
+    }
+
+    fn catalog(&self) -> &CatalogData {
+        self.data
     }
 
     fn is_source(&self, name: &str) -> bool {

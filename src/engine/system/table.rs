@@ -59,6 +59,10 @@ impl SystemTable {
 
 /// All rows of a relation, as one batch.
 pub fn batch(shape: &Shape, view: &SystemView) -> Result<RecordBatch> {
+    if shapes::kept(shape) { view.kept.get(shape.oid, || made(shape, view)) } else { made(shape, view) }
+}
+
+fn made(shape: &Shape, view: &SystemView) -> Result<RecordBatch> {
     let mut rows = Rows::new(shape);
     if let Some(fill) = shapes::fill(shape) {
         fill(view, &mut rows)?;
