@@ -326,6 +326,7 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     }
     if let Some(foreign) = foreign::parse(parser)? {
         return Ok(StatementKind::Foreign(foreign));
+    }
     if words(parser, &["COMMENT", "ON"]) {
         return crate::command::comments::parse(parser).map(|c| StatementKind::Comment(Box::new(c)));
     }
