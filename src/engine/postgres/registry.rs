@@ -107,12 +107,9 @@ fn described(
         .filter_map(|types| {
             let any = types.is_empty() && !matches!(signature, datafusion::logical_expr::TypeSignature::Nullary);
             // Some functions of DataFusion index their argument types: they are not asked without any.
-            // A result that is the same for two very different types does not follow from them.
-            let fixed = || {
-                let (a, b) = (returns(&[arrow::datatypes::DataType::Int64]), returns(&[arrow::datatypes::DataType::Utf8]));
-                a.filter(|a| Some(a) == b.as_ref())
-            };
-            let result = if any { fixed() } else { returns(&types) }.map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
+            let counts = any && name == "count";
+            let result = (!any).then(|| returns(&types)).flatten().map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
+            let result = if counts { SqlType::Int8 } else { result };
             let arguments: Vec<u32> = if any { vec![2276] } else { types.iter().map(|t| SqlType::of_arrow(t).oid()).collect() };
             (!arguments.contains(&705)).then(|| internal(name, arguments, if result == SqlType::Unknown { 2283 } else { result.oid() }))
         })

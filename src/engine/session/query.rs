@@ -340,7 +340,11 @@ impl Session {
 
     /// Executes a query's plan.
     pub async fn run_plan(self: &Arc<Self>, plan: LogicalPlan, text: &str) -> Result<RowStream> {
-        let frame = self.frame(text)?;
+        let mut frame = self.frame(text)?;
+        if crate::system::table::alone(&plan) {
+            // Small relations that are made in one piece: spreading them over threads costs more than it gives.
+            frame.state = one_partition(frame.state);
+        }
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
     }
@@ -361,6 +365,11 @@ impl Session {
     pub fn finish_statement(&self) {
         self.shared.finish(self.transaction_status());
     }
+}
+
+fn one_partition(state: SessionState) -> SessionState {
+    let config = state.config().clone().with_target_partitions(1);
+    SessionStateBuilder::new_from_existing(state).with_config(config).build()
 }
 
 /// A stream of ours as DataFusion's, for sinks.

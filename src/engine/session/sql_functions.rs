@@ -121,6 +121,22 @@ impl ScalarUDFImpl for Marker {
     }
 }
 
+/// The expression of a query that is nothing but `SELECT expression`.
+fn plain_value(query: &ast::Query) -> Option<&ast::Expr> {
+    let bare = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none() && query.fetch.is_none();
+    let ast::SetExpr::Select(select) = query.body.as_ref() else { return None };
+    let grouped = !matches!(&select.group_by, ast::GroupByExpr::Expressions(list, _) if list.is_empty());
+    if !bare || grouped || !select.from.is_empty() || select.selection.is_some() || select.having.is_some() || select.distinct.is_some() {
+        return None;
+    }
+    match select.projection.as_slice() {
+        [ast::SelectItem::UnnamedExpr(expr) | ast::SelectItem::ExprWithAlias { expr, .. }] => {
+            Some(expr).filter(|e| !crate::postgres::subquery::aggregates(e))
+        }
+        _ => None,
+    }
+}
+
 fn result_type(function: &FunctionEntry) -> SqlType {
     function.columns().pop().map_or(SqlType::Text, |(_, ty)| ty)
 }
@@ -235,7 +251,10 @@ impl Session {
     async fn plan_body(self: &Arc<Self>, function: &FunctionEntry, depth: usize) -> Result<Body> {
         let query = body_query(function, self.database_depth())?;
         let ty = result_type(function);
-        let value = ast::Expr::Subquery(query);
+        let value = match plain_value(&query) {
+            Some(value) => ast::Expr::Nested(Box::new(value.clone())),
+            None => ast::Expr::Subquery(query),
+        };
         let value = if ty == SqlType::Void { value } else { typed_cast(value, &ty) };
         let mut outer = crate::bind::relation::empty_query()?;
         if let ast::SetExpr::Select(select) = outer.body.as_mut() {
