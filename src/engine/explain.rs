@@ -23,7 +23,8 @@ use crate::command::column;
 use crate::command::sessions::text_rows;
 use crate::error::from_datafusion;
 use crate::session::{Execution, RowsTag, Session};
-use crate::statement::{CopySource, Explain, ExplainFormat, Statement, StatementKind};
+use crate::statement::explain::{Explain, ExplainFormat};
+use crate::statement::{CopySource, Statement, StatementKind};
 
 /// One operator with what is known of it.
 struct Node {

@@ -6,6 +6,7 @@
 //! Deliberately absent: name resolution (`bind`).
 
 pub mod alter;
+pub mod explain;
 pub mod order;
 
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub enum StatementKind {
     /// CREATE EXTERNAL TABLE
     CreateExternalTable(Box<CreateExternalTable>),
     /// EXPLAIN
-    Explain(Box<Explain>),
+    Explain(Box<explain::Explain>),
     /// ALTER VIEW and kin
     Alter(Box<alter::AlterRelation>),
     /// REFRESH MATERIALIZED VIEW
@@ -144,39 +145,6 @@ pub struct CreateExternalTable {
     pub options: Vec<(String, String)>,
 }
 
-/// The forms of an explanation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExplainFormat {
-    /// Indented lines.
-    #[default]
-    Text,
-    /// A JSON array.
-    Json,
-    /// YAML
-    Yaml,
-    /// XML
-    Xml,
-}
-
-/// EXPLAIN in PostgreSQL's spelling.
-#[derive(Clone, Debug)]
-pub struct Explain {
-    /// Run it and show what happened.
-    pub analyze: bool,
-    /// Show output columns.
-    pub verbose: bool,
-    /// How it is written.
-    pub format: ExplainFormat,
-    /// With ANALYZE: show times.
-    pub timing: bool,
-    /// Show planning and execution time; None shows them with ANALYZE.
-    pub summary: Option<bool>,
-    /// Show estimates.
-    pub costs: bool,
-    /// The statement.
-    pub statement: Statement,
-}
-
 /// Splits and parses `sql`. An empty text gives an empty list.
 pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let dialect = PostgreSqlDialect {};
@@ -258,7 +226,7 @@ fn join_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 /// Byte offset of the next token.
-fn offset(sql: &str, parser: &Parser) -> usize {
+pub(crate) fn offset(sql: &str, parser: &Parser) -> usize {
     let start = parser.peek_token_ref().span.start;
     if start.line == 0 {
         return sql.len();
@@ -306,7 +274,7 @@ fn syntax_message(text: &str) -> String {
 
 type Parsed<T> = std::result::Result<T, ParserError>;
 
-fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
+pub(crate) fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
     let words = |p: &Parser, list: &[&str]| list.iter().enumerate().all(|(i, word)| is_word(&p.peek_nth_token(i).token, word));
     if words(parser, &["CREATE", "MODEL"]) || words(parser, &["CREATE", "OR", "REPLACE", "MODEL"]) {
         return create_model(parser);
@@ -331,7 +299,7 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
         return crate::command::comments::parse(parser).map(|c| StatementKind::Comment(Box::new(c)));
     }
     if words(parser, &["EXPLAIN"]) {
-        return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
+        return explain::parse(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
     }
     if words(parser, &["REFRESH"]) {
         return alter::refresh(parser).map(|r| StatementKind::Refresh(Box::new(r)));
@@ -547,73 +515,6 @@ fn create_external(parser: &mut Parser) -> Parsed<CreateExternalTable> {
     Ok(table)
 }
 
-fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> {
-    expect(parser, "EXPLAIN")?;
-    let mut options = ExplainOptions { costs: true, timing: true, ..ExplainOptions::default() };
-    if parser.consume_token(&Token::LParen) {
-        loop {
-            let name = ident_text(&parser.parse_identifier()?);
-            let value = match parser.peek_token_ref().token {
-                Token::Comma | Token::RParen => "on".to_owned(),
-                _ => option_value(parser)?.to_lowercase(),
-            };
-            options.set(&name, &value)?;
-            if !parser.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        parser.expect_token(&Token::RParen)?;
-    } else {
-        options.analyze = accept(parser, "ANALYZE");
-        options.verbose = accept(parser, "VERBOSE");
-    }
-    let start = offset(sql, parser);
-    let kind = statement(parser, sql, depth_max)?;
-    let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
-    let ExplainOptions { analyze, verbose, costs, timing, summary, format } = options;
-    Ok(Explain { analyze, verbose, costs, timing, summary, format, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
-}
-
-#[derive(Default)]
-struct ExplainOptions {
-    analyze: bool,
-    verbose: bool,
-    costs: bool,
-    timing: bool,
-    summary: Option<bool>,
-    format: ExplainFormat,
-}
-
-impl ExplainOptions {
-    fn set(&mut self, name: &str, value: &str) -> Parsed<()> {
-        let on = squilla_core::settings::parse_bool(value);
-        if name != "format" && on.is_none() {
-            return Err(ParserError::ParserError(format!("{name} requires a Boolean value")));
-        }
-        let on = on.unwrap_or(false);
-        match name {
-            "analyze" => self.analyze = on,
-            "verbose" => self.verbose = on,
-            "costs" => self.costs = on,
-            "timing" => self.timing = on,
-            "summary" => self.summary = Some(on),
-            "format" => {
-                self.format = match value {
-                    "text" => ExplainFormat::Text,
-                    "json" => ExplainFormat::Json,
-                    "yaml" => ExplainFormat::Yaml,
-                    "xml" => ExplainFormat::Xml,
-                    _ => return Err(ParserError::ParserError(format!("unrecognized value for EXPLAIN option \"format\": \"{value}\""))),
-                }
-            }
-            // Nothing is counted that these would show.
-            "buffers" | "settings" | "wal" | "generic_plan" => {}
-            other => return Err(ParserError::ParserError(format!("unrecognized EXPLAIN option \"{other}\""))),
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -638,7 +539,7 @@ mod tests {
         assert!(matches!(&*s[0].kind, StatementKind::CreateExternalTable(_)));
         let s = parse("EXPLAIN (ANALYZE, FORMAT json) SELECT 1", 100).unwrap();
         let StatementKind::Explain(e) = &*s[0].kind else { panic!("{s:?}") };
-        assert!(e.analyze && e.format == ExplainFormat::Json && &*e.statement.text == "SELECT 1");
+        assert!(e.analyze && e.format == explain::ExplainFormat::Json && &*e.statement.text == "SELECT 1");
     }
 
     #[test]

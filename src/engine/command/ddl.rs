@@ -1,4 +1,4 @@
-//! Schemas, views, external tables, indexes, comments, DROP and TRUNCATE.
+//! Schemas, views, external tables, indexes, DROP and TRUNCATE.
 //!
 //! Invariant: every statement is one edit of the session's transaction. Deliberately absent: CREATE TABLE (`create`),
 //! ALTER TABLE (`alter`).
@@ -13,10 +13,10 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Relation, RelationKind};
-use crate::catalog::relations::{DropKind, Dropped, find_column};
+use crate::catalog::relations::{DropKind, Dropped};
 use crate::command::columns::{Declared, free_name, index_columns};
 use crate::command::create::{ensure_temporary, entries, owner_column, place};
-use crate::command::write::{self, Target, find};
+use crate::command::write::{Target, find};
 use crate::command::{alter, create, done};
 use crate::session::query::Lookup;
 use crate::session::{Execution, Notice, Session, TransactionStatus};

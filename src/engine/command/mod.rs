@@ -30,7 +30,7 @@ use squilla_core::types::SqlType;
 
 use crate::explain;
 use crate::session::{Execution, ResultField, Session};
-use crate::statement::{CopySource, CopyTarget, ExplainFormat, Statement, StatementKind};
+use crate::statement::{CopySource, CopyTarget, Statement, StatementKind};
 
 /// A result without rows.
 pub fn done(tag: impl Into<String>) -> Result<Execution> {
@@ -49,7 +49,7 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
     }
     Ok(match &*statement.kind {
         StatementKind::Explain(explain) => {
-            let ty = if explain.format == ExplainFormat::Json { SqlType::Json } else { SqlType::Text };
+            let ty = if explain.format == crate::statement::explain::ExplainFormat::Json { SqlType::Json } else { SqlType::Text };
             Some(vec![column("QUERY PLAN", ty)])
         }
         StatementKind::Sql(sql) => match &**sql {
@@ -144,10 +144,12 @@ pub fn writes(statement: &Statement) -> Option<String> {
             S::Truncate(_) => "TRUNCATE TABLE".to_owned(),
             S::AlterTable(_) => "ALTER TABLE".to_owned(),
             S::AlterSchema(_) => "ALTER SCHEMA".to_owned(),
-            S::Comment { .. } => "COMMENT".to_owned(),
+            S::CreateFunction(_) => "CREATE FUNCTION".to_owned(),
+            S::DropFunction(_) => "DROP FUNCTION".to_owned(),
             _ => return None,
         },
         StatementKind::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
+        StatementKind::Comment(_) => "COMMENT".to_owned(),
         StatementKind::Alter(alter) => format!("ALTER {}", alter.what),
         StatementKind::Refresh(_) => "REFRESH MATERIALIZED VIEW".to_owned(),
         StatementKind::Copy(copy) if !copy.to => "COPY FROM".to_owned(),

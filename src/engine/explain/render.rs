@@ -3,7 +3,7 @@
 //! In: the plan as a tree. Out: lines. Invariant: keys, their order and their spelling are PostgreSQL's; counters of ours
 //! follow them. Deliberately absent: anything that is not in the tree.
 
-use crate::statement::Explain;
+use crate::statement::explain::Explain;
 
 use super::{Node, Plan};
 

@@ -3,7 +3,10 @@
 //! In: the tree of a call. Out: its text. Invariant: a name that is a keyword is quoted, except for the forms that SQL
 //! writes as functions. Deliberately absent: numeric coercion of arguments; overloads are not resolved here.
 
-use sqlparser::ast::{DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, WindowType};
+use sqlparser::ast::{
+    AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, Subscript,
+    WindowType,
+};
 use squilla_core::types::SqlType;
 
 use crate::postgres::syntax::{folded, function_name};
@@ -19,6 +22,76 @@ use super::typing::argument;
 const UPPER: &[&str] = &["coalesce", "greatest", "least", "nullif"];
 
 impl Printer<'_> {
+    /// `name(expr)`
+    pub fn simple_call(&mut self, name: &str, expr: &Expr) {
+        self.out.push_str(name);
+        self.out.push('(');
+        self.expr(expr, Parent::Function, None);
+        self.out.push(')');
+    }
+
+    /// The forms of SQL that are functions: SUBSTRING, POSITION, TRIM, OVERLAY.
+    pub fn special(&mut self, expr: &Expr) {
+        let text = Some(&SqlType::Text);
+        match expr {
+            Expr::Substring { expr, substring_from, substring_for, special, .. } => {
+                self.out.push_str(if *special { "\"substring\"(" } else { "SUBSTRING(" });
+                self.coerced(expr, text);
+                for (word, part) in [(" FROM ", substring_from), (" FOR ", substring_for)] {
+                    if let Some(part) = part {
+                        self.out.push_str(if *special { ", " } else { word });
+                        self.expr(part, Parent::Function, text);
+                    }
+                }
+                self.out.push(')');
+            }
+            Expr::Position { expr, r#in } => {
+                self.out.push_str("POSITION((");
+                self.expr(expr, Parent::Function, text);
+                self.out.push_str(") IN (");
+                self.coerced(r#in, text);
+                self.out.push_str("))");
+            }
+            Expr::Trim { trim_where, trim_what, expr, .. } => {
+                self.out.push_str(&format!("TRIM({} FROM ", trim_where.map_or_else(|| "BOTH".to_owned(), |w| w.to_string())));
+                if let Some(what) = trim_what {
+                    let kept = self.out.len() - "FROM ".len();
+                    self.out.truncate(kept);
+                    self.expr(what, Parent::Function, text);
+                    self.out.push_str(" FROM ");
+                }
+                self.coerced(expr, text);
+                self.out.push(')');
+            }
+            other => self.out.push_str(&other.to_string()),
+        }
+    }
+
+    /// Subscripts and fields.
+    pub fn access(&mut self, root: &Expr, chain: &[AccessExpr]) {
+        let simple = matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
+        let fields = chain.iter().any(|a| matches!(a, AccessExpr::Dot(_)));
+        if !simple || fields {
+            self.out.push('(');
+        }
+        self.expr(root, Parent::Tight, None);
+        if !simple || fields {
+            self.out.push(')');
+        }
+        for step in chain {
+            match step {
+                AccessExpr::Dot(Expr::Identifier(id)) => self.out.push_str(&format!(".{}", quote_identifier(&folded(id)))),
+                AccessExpr::Dot(other) => self.out.push_str(&format!(".{other}")),
+                AccessExpr::Subscript(Subscript::Index { index }) => {
+                    self.out.push('[');
+                    self.expr(index, Parent::Function, Some(&SqlType::Int4));
+                    self.out.push(']');
+                }
+                AccessExpr::Subscript(slice) => self.out.push_str(&format!("[{slice}]")),
+            }
+        }
+    }
+
     /// One argument of a call; `ty` is the declared type.
     pub fn argument(&mut self, arg: &FunctionArg, ty: Option<&SqlType>) {
         match arg {

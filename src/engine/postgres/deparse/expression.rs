@@ -5,7 +5,7 @@
 //! constants folded; what was written stays.
 
 use sqlparser::ast::{
-    AccessExpr, BinaryOperator, Expr, Subscript, UnaryOperator, Value,
+    BinaryOperator, Expr, UnaryOperator, Value,
 };
 use squilla_core::types::SqlType;
 
@@ -139,64 +139,8 @@ impl Printer<'_> {
             Expr::ILike { negated, expr, pattern, .. } => self.sides(expr, if *negated { "!~~*" } else { "~~*" }, pattern, loose),
             Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, "ANY", right, loose),
             Expr::AllOp { left, compare_op, right } => self.quantified(left, compare_op, "ALL", right, loose),
-            Expr::Exists { subquery, negated } => {
-                let body = |p: &mut Self| {
-                    p.out.push_str("(EXISTS (");
-                    p.query(subquery);
-                    p.out.push_str("))");
-                };
-                if *negated {
-                    self.around(loose, |p| {
-                        p.out.push_str("NOT ");
-                        body(p);
-                    });
-                } else {
-                    body(self);
-                }
-            }
-            Expr::Subquery(query) => {
-                self.out.push('(');
-                self.query(query);
-                self.out.push(')');
-            }
-            Expr::InSubquery { expr, subquery, negated } => {
-                let body = |p: &mut Self| {
-                    p.out.push('(');
-                    p.expr(expr, Parent::Operator(0, false), None);
-                    p.out.push_str(" IN (");
-                    p.query(subquery);
-                    p.out.push_str("))");
-                };
-                if *negated {
-                    self.around(loose, |p| {
-                        p.out.push_str("NOT ");
-                        body(p);
-                    });
-                } else {
-                    body(self);
-                }
-            }
-            Expr::Case { operand, conditions, else_result, .. } => {
-                let ty = self.type_of(expr).or_else(|| expected.cloned()).or(Some(SqlType::Text));
-                let over = operand.as_deref().and_then(|o| self.type_of(o));
-                self.keyword("CASE", 0, 4, 0);
-                if let Some(operand) = operand {
-                    self.out.push(' ');
-                    self.expr(operand, Parent::Function, None);
-                }
-                for branch in conditions {
-                    self.keyword("WHEN ", 0, 0, 0);
-                    self.expr(&branch.condition, Parent::Function, over.as_ref());
-                    self.out.push_str(" THEN ");
-                    self.expr(&branch.result, Parent::Function, ty.as_ref());
-                }
-                self.keyword("ELSE ", 0, 0, 0);
-                match else_result {
-                    Some(result) => self.expr(result, Parent::Function, ty.as_ref()),
-                    None => self.constant(&Value::Null, ty.as_ref()),
-                }
-                self.keyword("END", -4, 0, 0);
-            }
+            Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => self.subquery(expr, loose),
+            Expr::Case { .. } => self.case(expr, expected),
             Expr::Function(function) => self.call(function, expr),
             Expr::Array(array) => {
                 let element = match expected {
@@ -235,72 +179,71 @@ impl Printer<'_> {
         }
     }
 
-    fn simple_call(&mut self, name: &str, expr: &Expr) {
-        self.out.push_str(name);
-        self.out.push('(');
-        self.expr(expr, Parent::Function, None);
-        self.out.push(')');
-    }
-
-    /// The forms of SQL that are functions: SUBSTRING, POSITION, TRIM, OVERLAY.
-    fn special(&mut self, expr: &Expr) {
-        let text = Some(&SqlType::Text);
+    /// EXISTS, IN and scalar subqueries.
+    fn subquery(&mut self, expr: &Expr, loose: bool) {
         match expr {
-            Expr::Substring { expr, substring_from, substring_for, special, .. } => {
-                self.out.push_str(if *special { "\"substring\"(" } else { "SUBSTRING(" });
-                self.coerced(expr, text);
-                for (word, part) in [(" FROM ", substring_from), (" FOR ", substring_for)] {
-                    if let Some(part) = part {
-                        self.out.push_str(if *special { ", " } else { word });
-                        self.expr(part, Parent::Function, text);
-                    }
+            Expr::Exists { subquery, negated } => {
+                let body = |p: &mut Self| {
+                    p.out.push_str("(EXISTS (");
+                    p.query(subquery);
+                    p.out.push_str("))");
+                };
+                if *negated {
+                    self.around(loose, |p| {
+                        p.out.push_str("NOT ");
+                        body(p);
+                    });
+                } else {
+                    body(self);
                 }
+            }
+            Expr::Subquery(query) => {
+                self.out.push('(');
+                self.query(query);
                 self.out.push(')');
             }
-            Expr::Position { expr, r#in } => {
-                self.out.push_str("POSITION((");
-                self.expr(expr, Parent::Function, text);
-                self.out.push_str(") IN (");
-                self.coerced(r#in, text);
-                self.out.push_str("))");
-            }
-            Expr::Trim { trim_where, trim_what, expr, .. } => {
-                self.out.push_str(&format!("TRIM({} FROM ", trim_where.map_or_else(|| "BOTH".to_owned(), |w| w.to_string())));
-                if let Some(what) = trim_what {
-                    let kept = self.out.len() - "FROM ".len();
-                    self.out.truncate(kept);
-                    self.expr(what, Parent::Function, text);
-                    self.out.push_str(" FROM ");
+            Expr::InSubquery { expr, subquery, negated } => {
+                let body = |p: &mut Self| {
+                    p.out.push('(');
+                    p.expr(expr, Parent::Operator(0, false), None);
+                    p.out.push_str(" IN (");
+                    p.query(subquery);
+                    p.out.push_str("))");
+                };
+                if *negated {
+                    self.around(loose, |p| {
+                        p.out.push_str("NOT ");
+                        body(p);
+                    });
+                } else {
+                    body(self);
                 }
-                self.coerced(expr, text);
-                self.out.push(')');
             }
-            other => self.out.push_str(&other.to_string()),
+            _ => {}
         }
     }
 
-    fn access(&mut self, root: &Expr, chain: &[AccessExpr]) {
-        let simple = matches!(root, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        let fields = chain.iter().any(|a| matches!(a, AccessExpr::Dot(_)));
-        if !simple || fields {
-            self.out.push('(');
+    fn case(&mut self, expr: &Expr, expected: Option<&SqlType>) {
+        let Expr::Case { operand, conditions, else_result, .. } = expr else { return };
+        let ty = self.type_of(expr).or_else(|| expected.cloned()).or(Some(SqlType::Text));
+        let over = operand.as_deref().and_then(|o| self.type_of(o));
+        self.keyword("CASE", 0, 4, 0);
+        if let Some(operand) = operand {
+            self.out.push(' ');
+            self.expr(operand, Parent::Function, None);
         }
-        self.expr(root, Parent::Tight, None);
-        if !simple || fields {
-            self.out.push(')');
+        for branch in conditions {
+            self.keyword("WHEN ", 0, 0, 0);
+            self.expr(&branch.condition, Parent::Function, over.as_ref());
+            self.out.push_str(" THEN ");
+            self.expr(&branch.result, Parent::Function, ty.as_ref());
         }
-        for step in chain {
-            match step {
-                AccessExpr::Dot(Expr::Identifier(id)) => self.out.push_str(&format!(".{}", quote_identifier(&folded(id)))),
-                AccessExpr::Dot(other) => self.out.push_str(&format!(".{other}")),
-                AccessExpr::Subscript(Subscript::Index { index }) => {
-                    self.out.push('[');
-                    self.expr(index, Parent::Function, Some(&SqlType::Int4));
-                    self.out.push(']');
-                }
-                AccessExpr::Subscript(slice) => self.out.push_str(&format!("[{slice}]")),
-            }
+        self.keyword("ELSE ", 0, 0, 0);
+        match else_result {
+            Some(result) => self.expr(result, Parent::Function, ty.as_ref()),
+            None => self.constant(&Value::Null, ty.as_ref()),
         }
+        self.keyword("END", -4, 0, 0);
     }
 
     fn column(&mut self, expr: &Expr) {
