@@ -190,7 +190,7 @@ impl Printer<'_> {
             if i > 0 {
                 self.out.push_str(", ");
             }
-            self.expr(&item.expr, Parent::Top, None);
+            self.sorted(&item.expr);
             self.direction(item);
         }
     }

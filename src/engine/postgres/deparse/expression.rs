@@ -137,8 +137,8 @@ impl Printer<'_> {
             Expr::InList { expr, list, negated } => self.in_list(expr, list, *negated, parent),
             Expr::Like { negated, expr, pattern, .. } => self.sides(expr, if *negated { "!~~" } else { "~~" }, pattern, loose),
             Expr::ILike { negated, expr, pattern, .. } => self.sides(expr, if *negated { "!~~*" } else { "~~*" }, pattern, loose),
-            Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, "ANY", right, loose),
-            Expr::AllOp { left, compare_op, right } => self.quantified(left, compare_op, "ALL", right, loose),
+            Expr::AnyOp { left, compare_op, right, .. } => self.quantified(left, compare_op, "ANY", right, parent),
+            Expr::AllOp { left, compare_op, right } => self.quantified(left, compare_op, "ALL", right, parent),
             Expr::Exists { .. } | Expr::Subquery(_) | Expr::InSubquery { .. } => self.subquery(expr, loose),
             Expr::Case { .. } => self.case(expr, expected),
             Expr::Function(function) => self.call(function, expr),
@@ -185,7 +185,7 @@ impl Printer<'_> {
             Expr::Exists { subquery, negated } => {
                 let body = |p: &mut Self| {
                     p.out.push_str("(EXISTS (");
-                    p.query(subquery);
+                    p.inner(subquery);
                     p.out.push_str("))");
                 };
                 if *negated {
@@ -199,7 +199,7 @@ impl Printer<'_> {
             }
             Expr::Subquery(query) => {
                 self.out.push('(');
-                self.query(query);
+                self.inner(query);
                 self.out.push(')');
             }
             Expr::InSubquery { expr, subquery, negated } => {
@@ -207,7 +207,7 @@ impl Printer<'_> {
                     p.out.push('(');
                     p.expr(expr, Parent::Operator(0, false), None);
                     p.out.push_str(" IN (");
-                    p.query(subquery);
+                    p.inner(subquery);
                     p.out.push_str("))");
                 };
                 if *negated {
@@ -226,7 +226,7 @@ impl Printer<'_> {
     fn case(&mut self, expr: &Expr, expected: Option<&SqlType>) {
         let Expr::Case { operand, conditions, else_result, .. } = expr else { return };
         let ty = self.type_of(expr).or_else(|| expected.cloned()).or(Some(SqlType::Text));
-        let over = operand.as_deref().and_then(|o| self.type_of(o));
+        let over = operand.as_deref().and_then(|o| self.type_of(o)).map(|t| relabelled(&t).unwrap_or(t));
         self.keyword("CASE", 0, 4, 0);
         if let Some(operand) = operand {
             self.out.push(' ');
@@ -453,8 +453,10 @@ impl Printer<'_> {
         if let [only] = list {
             return self.sides(expr, if negated { "<>" } else { "=" }, only, matches!(parent, Parent::Operator(..) | Parent::Tight));
         }
-        // PostgreSQL always puts this form in parentheses.
-        self.out.push('(');
+        let around = !self.pretty || !matches!(parent, Parent::Top | Parent::Function);
+        if around {
+            self.out.push('(');
+        }
         let text = ty.as_ref().and_then(relabelled);
         self.coerced_in(expr, text.as_ref(), Parent::Operator(0, false));
         self.out.push_str(if negated { " <> ALL (" } else { " = ANY (" });
@@ -475,20 +477,23 @@ impl Printer<'_> {
             }
             None => array(self),
         }
-        self.out.push_str("))");
+        self.out.push_str(if around { "))" } else { ")" });
     }
 
-    fn quantified(&mut self, left: &Expr, op: &BinaryOperator, word: &str, right: &Expr, _: bool) {
-        self.out.push('(');
+    fn quantified(&mut self, left: &Expr, op: &BinaryOperator, word: &str, right: &Expr, parent: Parent) {
+        let around = !self.pretty || !matches!(parent, Parent::Top | Parent::Function);
+        if around {
+            self.out.push('(');
+        }
         let array = self.type_of(left).map(|t| SqlType::Array(Box::new(relabelled(&t).unwrap_or(t))));
         let text = self.type_of(left).as_ref().and_then(relabelled);
         self.coerced_in(left, text.as_ref(), Parent::Operator(0, false));
         self.out.push_str(&format!(" {} {word} (", symbol(op)));
         match right {
-            Expr::Subquery(query) => drop(self.query(query)),
+            Expr::Subquery(query) => self.inner(query),
             other => self.expr(other, Parent::Top, array.as_ref()),
         }
-        self.out.push_str("))");
+        self.out.push_str(if around { "))" } else { ")" });
     }
 
     /// Expressions with commas.

@@ -37,6 +37,8 @@ struct Printer<'a> {
     out: String,
     level: i32,
     depth: usize,
+    /// Whether the names of output columns matter.
+    named: bool,
     scopes: Vec<Scope>,
     /// Common table expressions in scope: name and output columns.
     ctes: Vec<(String, Vec<(String, Option<SqlType>)>)>,
@@ -48,7 +50,7 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(view: &'a SystemView, pretty: bool) -> Self {
-        Self { view, pretty, out: String::new(), level: 0, depth: 0, scopes: Vec::new(), ctes: Vec::new(), used: BTreeSet::new(), derived: HashMap::new() }
+        Self { view, pretty, out: String::new(), level: 0, depth: 0, named: true, scopes: Vec::new(), ctes: Vec::new(), used: BTreeSet::new(), derived: HashMap::new() }
     }
 
     /// A keyword on a new line; PostgreSQL's rules for how deep.

@@ -24,7 +24,17 @@ pub type Columns = Vec<(String, Option<SqlType>)>;
 impl Printer<'_> {
     /// Prints a query; its output columns.
     pub fn query(&mut self, query: &Query) -> Columns {
-        self.query_named(query, None)
+        let named = std::mem::replace(&mut self.named, true);
+        let columns = self.query_named(query, None);
+        self.named = named;
+        columns
+    }
+
+    /// A query inside an expression.
+    pub fn inner(&mut self, query: &Query) {
+        let named = std::mem::replace(&mut self.named, false);
+        self.query_named(query, None);
+        self.named = named;
     }
 
     fn query_named(&mut self, query: &Query, names: Option<&Columns>) -> Columns {
@@ -34,6 +44,7 @@ impl Printer<'_> {
             self.out.push_str(&query.to_string());
             return Vec::new();
         }
+        let named = std::mem::replace(&mut self.named, true);
         let (level, ctes) = (self.level, self.ctes.len());
         if let Some(with) = &query.with {
             self.level += STEP;
@@ -48,6 +59,7 @@ impl Printer<'_> {
             self.level -= STEP;
             self.keyword("", 0, 0, 0);
         }
+        self.named = named;
         let columns = match query.body.as_ref() {
             SetExpr::Select(select) => self.select(select, query.order_by.as_ref(), names),
             body => {
@@ -233,7 +245,7 @@ impl Printer<'_> {
                 }
                 let expr = place(expr).and_then(|n| items.get(n)).map_or(expr, |(e, _)| e);
                 let expr = self.output(expr, &items).unwrap_or(expr).clone();
-                self.expr(&expr, Parent::Top, None);
+                self.sorted(&expr);
             }
         }
         if let Some(condition) = &select.having {
@@ -290,7 +302,9 @@ impl Printer<'_> {
             let own = match expr {
                 Expr::Identifier(id) => folded(id),
                 Expr::CompoundIdentifier(ids) => ids.last().map(folded).unwrap_or_default(),
-                _ => "?column?".to_owned(),
+                // In an expression a subquery's output without a name of its own stays without.
+                _ if !self.named => "?column?".to_owned(),
+                _ => String::new(),
             };
             let name = names.and_then(|n| n.get(i)).map(|(n, _)| n.clone()).or_else(|| alias.clone()).unwrap_or_else(|| column_names::name(expr));
             if written {
@@ -340,9 +354,26 @@ impl Printer<'_> {
             } else {
                 let expr = place(&item.expr).and_then(|n| items.get(n)).map_or(&item.expr, |(e, _)| e);
                 let expr = self.output(expr, items).unwrap_or(expr).clone();
-                self.expr(&expr, Parent::Top, None);
+                self.sorted(&expr);
             }
             self.direction(item);
+        }
+    }
+
+    /// An expression of GROUP BY or ORDER BY: what is more than a column stands in parentheses.
+    pub fn sorted(&mut self, expr: &Expr) {
+        let simple = match expr {
+            Expr::Nested(inner) => return self.sorted(inner),
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::Value(_) => true,
+            Expr::Function(_) | Expr::Extract { .. } | Expr::Substring { .. } => false,
+            _ => !self.pretty,
+        };
+        if !simple {
+            self.out.push('(');
+        }
+        self.expr(expr, Parent::Top, None);
+        if !simple {
+            self.out.push(')');
         }
     }
 
