@@ -62,8 +62,11 @@ pub fn arguments(name: &str, found: &[FunctionEntry], args: Vec<FunctionArg>) ->
         return Err(no_function(&format!("{name}({})", vec!["..."; positional.len().min(1)].join("")))
             .hint("No function matches the given name and argument types. You might need to add explicit type casts."));
     };
-    let fitting: Vec<FunctionEntry> =
-        if named.is_empty() { found.iter().filter(takes).filter(|f| f.arguments.len() == best.arguments.len()).cloned().collect() } else { vec![best.clone()] };
+    let fitting: Vec<FunctionEntry> = if named.is_empty() {
+        found.iter().filter(takes).filter(|f| f.arguments.len() == best.arguments.len()).cloned().collect()
+    } else {
+        vec![best.clone()]
+    };
     let mut given = positional;
     for argument in best.arguments.get(given.len()..).unwrap_or_default() {
         given.push(match (named.iter().position(|(n, _)| *n == argument.name), &argument.default) {
@@ -154,7 +157,14 @@ fn names_columns(expr: &Expr) -> bool {
 }
 
 /// A call in FROM as a subquery. Columns of items on its left may be arguments of bodies without a FROM of their own.
-pub fn in_from(name: &str, found: &[FunctionEntry], args: Vec<FunctionArg>, alias: Option<TableAlias>, data: &CatalogData, depth_max: usize) -> Result<TableFactor> {
+pub fn in_from(
+    name: &str,
+    found: &[FunctionEntry],
+    args: Vec<FunctionArg>,
+    alias: Option<TableAlias>,
+    data: &CatalogData,
+    depth_max: usize,
+) -> Result<TableFactor> {
     let (given, fitting) = arguments(name, found, args)?;
     let Some(function) = fitting.first() else { return Err(no_function(name)) };
     let mut statement = Statement::Query(body_query(function, depth_max)?);

@@ -206,7 +206,8 @@ pub fn run(session: &Arc<Session>, comment: &Comment) -> Result<Execution> {
             let objects = session.database.objects(&session.snapshot());
             let name = ident_text(name);
             let found = objects.tables.by_oid(entry.oid).and_then(|t| t.constraints.iter().find(|c| c.name == name));
-            let oid = found.ok_or_else(|| Error::new(Kind::UndefinedObject, format!("constraint \"{name}\" for table \"{shown}\" does not exist")))?.oid;
+            let oid =
+                found.ok_or_else(|| Error::new(Kind::UndefinedObject, format!("constraint \"{name}\" for table \"{shown}\" does not exist")))?.oid;
             keep(session, format!("constraint {oid}"), text)?;
         }
         CommentObject::Other(word, name) => return Err(missing(word, name)),

@@ -35,8 +35,10 @@ pub async fn create(session: &Arc<Session>, statement: &CreateFunction) -> Resul
             Some(_) if !replace => {
                 Err(Error::new(Kind::DuplicateFunction, format!("function \"{}\" already exists with same argument types", entry.name)))
             }
-            Some(old) if old.returns != entry.returns => Err(Error::new(Kind::InvalidFunctionDefinition, "cannot change return type of existing function")
-                .hint(format!("Use DROP FUNCTION {signature} first."))),
+            Some(old) if old.returns != entry.returns => {
+                Err(Error::new(Kind::InvalidFunctionDefinition, "cannot change return type of existing function")
+                    .hint(format!("Use DROP FUNCTION {signature} first.")))
+            }
             old => {
                 // A replaced function keeps its identity.
                 let (oid, owner, comment) = old.map_or((oid, entry.owner.clone(), None), |o| (o.oid, o.owner.clone(), o.comment.clone()));
@@ -146,9 +148,11 @@ pub fn find(session: &Arc<Session>, what: &FunctionDesc) -> Result<(String, Stri
     let shown = wanted.as_ref().map_or_else(|| name_text(&what.name), |types| format!("{}({})", name_text(&what.name), types.join(", ")));
     for schema in schemas {
         let Some(entry) = data.schemas.get(&schema) else { continue };
-        let mut fitting = entry.functions.iter().filter(|(_, f)| f.name == name).filter(|(_, f)| {
-            wanted.as_ref().is_none_or(|types| f.arguments.iter().map(|a| &a.ty).eq(types.iter()))
-        });
+        let mut fitting = entry
+            .functions
+            .iter()
+            .filter(|(_, f)| f.name == name)
+            .filter(|(_, f)| wanted.as_ref().is_none_or(|types| f.arguments.iter().map(|a| &a.ty).eq(types.iter())));
         match (fitting.next(), fitting.next()) {
             (Some((signature, _)), None) => return Ok((schema.clone(), signature.clone())),
             (Some(_), Some(_)) => {

@@ -150,7 +150,8 @@ pub fn in_from(factor: &mut TableFactor) {
         return;
     }
     let Some(rows) = given.as_deref().and_then(subscripts) else { return };
-    let mut alias = alias.take().unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new("generate_subscripts"), columns: Vec::new(), at: None });
+    let mut alias =
+        alias.take().unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new("generate_subscripts"), columns: Vec::new(), at: None });
     if alias.columns.is_empty() {
         alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
     }

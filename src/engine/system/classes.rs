@@ -64,11 +64,8 @@ fn access_method(table: &TableInfo) -> u32 {
 
 /// Fills `pg_class`.
 pub fn pg_class(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    let referred: HashSet<u32> = view
-        .tables
-        .constraints()
-        .filter_map(|(_, c)| if let ConstraintKind::Foreign { table, .. } = c.kind { Some(table) } else { None })
-        .collect();
+    let referred: HashSet<u32> =
+        view.tables.constraints().filter_map(|(_, c)| if let ConstraintKind::Foreign { table, .. } = c.kind { Some(table) } else { None }).collect();
     for t in view.tables.iter() {
         let method = access_method(t);
         let stored = method != 0 || matches!(t.kind, TableKind::Sequence(_));

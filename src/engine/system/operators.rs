@@ -56,19 +56,31 @@ impl Operator {
 
 /// Types with an order.
 const ORDERED: &[u32] = &[
-    BOOL, BYTEA, 18, 19, INT8, INT2, INT4, TEXT, OID, FLOAT4, FLOAT8, 1042, DATE, TIME, TIMESTAMP, TIMESTAMPTZ, INTERVAL, NUMERIC, 2950, JSONB, ANYARRAY,
+    BOOL,
+    BYTEA,
+    18,
+    19,
+    INT8,
+    INT2,
+    INT4,
+    TEXT,
+    OID,
+    FLOAT4,
+    FLOAT8,
+    1042,
+    DATE,
+    TIME,
+    TIMESTAMP,
+    TIMESTAMPTZ,
+    INTERVAL,
+    NUMERIC,
+    2950,
+    JSONB,
+    ANYARRAY,
 ];
 /// Pairs of different types that compare.
-const PAIRS: &[(u32, u32)] = &[
-    (INT2, INT4),
-    (INT2, INT8),
-    (INT4, INT8),
-    (FLOAT4, FLOAT8),
-    (DATE, TIMESTAMP),
-    (DATE, TIMESTAMPTZ),
-    (TIMESTAMP, TIMESTAMPTZ),
-    (19, TEXT),
-];
+const PAIRS: &[(u32, u32)] =
+    &[(INT2, INT4), (INT2, INT8), (INT4, INT8), (FLOAT4, FLOAT8), (DATE, TIMESTAMP), (DATE, TIMESTAMPTZ), (TIMESTAMP, TIMESTAMPTZ), (19, TEXT)];
 const COMPARISONS: &[(&str, &str)] =
     &[("=", "equal"), ("<>", "not equal"), ("<", "less than"), ("<=", "less than or equal"), (">", "greater than"), (">=", "greater than or equal")];
 const NUMBERS: &[u32] = &[INT2, INT4, INT8, FLOAT4, FLOAT8, NUMERIC];
@@ -129,7 +141,9 @@ pub static OPERATORS: LazyLock<Vec<Operator>> = LazyLock::new(|| {
         all.push(Operator { name: "^", left: ty, right: ty, result: ty, comment: "exponentiation" });
     }
     for ty in [INT2, INT4, INT8] {
-        for (name, comment) in [("&", "bitwise and"), ("|", "bitwise or"), ("#", "bitwise exclusive or"), ("<<", "bitwise shift left"), (">>", "bitwise shift right")] {
+        for (name, comment) in
+            [("&", "bitwise and"), ("|", "bitwise or"), ("#", "bitwise exclusive or"), ("<<", "bitwise shift left"), (">>", "bitwise shift right")]
+        {
             let right = if name.len() == 2 { INT4 } else { ty };
             all.push(Operator { name, left: ty, right, result: ty, comment });
         }

@@ -5,9 +5,9 @@
 
 use squilla_core::error::Result;
 
+use crate::system::objects::{TableInfo, TableKind};
 use crate::system::oids;
 use crate::system::relation::Rows;
-use crate::system::objects::{TableInfo, TableKind};
 use crate::system::view::SystemView;
 
 /// Fills `pg_stat_activity`. A role that is no superuser sees the statements of its own sessions only.
@@ -49,7 +49,11 @@ pub fn pg_stat_ssl(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Fills `pg_stat_database`.
 pub fn pg_stat_database(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    rows.push([("datid", oids::DATABASE_OID.into()), ("datname", (&view.session.database).into()), ("numbackends", view.live.activity().len().into())]);
+    rows.push([
+        ("datid", oids::DATABASE_OID.into()),
+        ("datname", (&view.session.database).into()),
+        ("numbackends", view.live.activity().len().into()),
+    ]);
     Ok(())
 }
 

@@ -4,9 +4,7 @@
 //! puts them: around every operator in the plain form, where they are needed in the pretty one. Deliberately absent:
 //! constants folded; what was written stays.
 
-use sqlparser::ast::{
-    BinaryOperator, Expr, UnaryOperator, Value,
-};
+use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::spelling;
@@ -285,7 +283,13 @@ impl Printer<'_> {
             Value::SingleQuotedString(s) | Value::EscapedStringLiteral(s) => self.text_constant(s, expected.unwrap_or(&SqlType::Text)),
             Value::DollarQuotedString(s) => self.text_constant(&s.value, expected.unwrap_or(&SqlType::Text)),
             Value::Number(n, _) => {
-                let own = if n.parse::<i32>().is_ok() { SqlType::Int4 } else if n.parse::<i64>().is_ok() { SqlType::Int8 } else { SqlType::Numeric(None) };
+                let own = if n.parse::<i32>().is_ok() {
+                    SqlType::Int4
+                } else if n.parse::<i64>().is_ok() {
+                    SqlType::Int8
+                } else {
+                    SqlType::Numeric(None)
+                };
                 match (&own, expected) {
                     (SqlType::Int4, Some(ty @ (SqlType::Numeric(_) | SqlType::Float8))) => {
                         self.out.push_str(&if self.pretty { format!("{n}::{}", ty.name()) } else { format!("({n})::{}", ty.name()) });

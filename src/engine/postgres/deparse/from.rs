@@ -129,7 +129,11 @@ impl Printer<'_> {
         };
         let word = if matches!(constraint, JoinConstraint::Natural) { format!(" NATURAL{word}") } else { word.to_owned() };
         self.keyword(&word, -STEP, STEP, 4);
-        let around = self.pretty && !matches!(join.relation, TableFactor::Table { args: None, .. } | TableFactor::Derived { .. } | TableFactor::Table { .. } | TableFactor::Function { .. });
+        let around = self.pretty
+            && !matches!(
+                join.relation,
+                TableFactor::Table { args: None, .. } | TableFactor::Derived { .. } | TableFactor::Table { .. } | TableFactor::Function { .. }
+            );
         if around {
             self.out.push('(');
         }

@@ -50,7 +50,18 @@ struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     fn new(view: &'a SystemView, pretty: bool) -> Self {
-        Self { view, pretty, out: String::new(), level: 0, depth: 0, named: true, scopes: Vec::new(), ctes: Vec::new(), used: BTreeSet::new(), derived: HashMap::new() }
+        Self {
+            view,
+            pretty,
+            out: String::new(),
+            level: 0,
+            depth: 0,
+            named: true,
+            scopes: Vec::new(),
+            ctes: Vec::new(),
+            used: BTreeSet::new(),
+            derived: HashMap::new(),
+        }
     }
 
     /// A keyword on a new line; PostgreSQL's rules for how deep.
@@ -125,8 +136,25 @@ mod tests {
 
     fn catalog() -> SystemView {
         let column = |name: &str, ty: &str| ColumnInfo::new(name, SqlType::parse(ty).unwrap());
-        let table = |oid, name: &str, columns| TableInfo { oid, schema: "zz".into(), name: name.into(), owner: "squilla".into(), columns, ..TableInfo::default() };
-        let t = table(16500, "t", vec![column("id", "int"), column("name", "text"), column("code", "varchar(8)"), column("price", "numeric(10,2)"), column("at", "timestamptz")]);
+        let table = |oid, name: &str, columns| TableInfo {
+            oid,
+            schema: "zz".into(),
+            name: name.into(),
+            owner: "squilla".into(),
+            columns,
+            ..TableInfo::default()
+        };
+        let t = table(
+            16500,
+            "t",
+            vec![
+                column("id", "int"),
+                column("name", "text"),
+                column("code", "varchar(8)"),
+                column("price", "numeric(10,2)"),
+                column("at", "timestamptz"),
+            ],
+        );
         let u = table(16501, "u", vec![column("id", "int"), column("tid", "int"), column("tags", "text[]")]);
         let schema = SchemaInfo { oid: 16490, name: "zz".into(), owner: "squilla".into(), comment: None };
         SystemView { schemas: Arc::new(vec![schema]), tables: Arc::new(vec![t, u].into()), ..SystemView::default() }

@@ -69,11 +69,7 @@ pub fn find(scopes: &[Scope], alias: Option<&str>, name: &str) -> Option<Found> 
         let mut all = scope.items.iter().filter(|i| alias.is_none_or(|a| a == i.alias)).filter_map(|i| i.column(name).map(|c| (i, c)));
         if let Some((item, (place, ty))) = all.next() {
             let number = i16::try_from(place + 1).ok();
-            return Some(Found {
-                alias: (!item.bare).then(|| item.alias.clone()),
-                ty: ty.clone(),
-                source: item.relation.zip(number),
-            });
+            return Some(Found { alias: (!item.bare).then(|| item.alias.clone()), ty: ty.clone(), source: item.relation.zip(number) });
         }
         // An item whose columns are unknown may have it: nothing is said.
         if alias.is_none() && scope.items.iter().any(|i| i.columns.is_empty()) {
