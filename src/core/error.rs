@@ -110,6 +110,8 @@ kinds! {
     DuplicateObject = "42710",
     /// Function name taken.
     DuplicateFunction = "42723",
+    /// A function whose definition does not hold together.
+    InvalidFunctionDefinition = "42P13",
     /// Prepared statement name taken.
     DuplicatePrepared = "42P05",
     /// Cursor name taken.

@@ -44,6 +44,10 @@ pub enum SqlType {
     SingleChar,
     /// oid
     Oid,
+    /// int2vector: smallints of a catalog, written `1 2`
+    Int2Vector,
+    /// oidvector: oids of a catalog, written `23 25`
+    OidVector,
     /// regclass, regproc, regtype, ...: an oid that prints as a name
     Reg(RegKind),
     /// bytea
@@ -97,6 +101,8 @@ pub enum RegKind {
     Class,
     /// regproc
     Proc,
+    /// regprocedure
+    Procedure,
     /// regtype
     Type,
     /// regnamespace
@@ -138,8 +144,11 @@ impl SqlType {
             "\"char\"" => SqlType::SingleChar,
             "name" => SqlType::Name,
             "oid" | "xid" | "cid" => SqlType::Oid,
+            "int2vector" => SqlType::Int2Vector,
+            "oidvector" => SqlType::OidVector,
             "regclass" => SqlType::Reg(RegKind::Class),
-            "regproc" | "regprocedure" => SqlType::Reg(RegKind::Proc),
+            "regproc" => SqlType::Reg(RegKind::Proc),
+            "regprocedure" => SqlType::Reg(RegKind::Procedure),
             "regtype" => SqlType::Reg(RegKind::Type),
             "regnamespace" => SqlType::Reg(RegKind::Namespace),
             "regrole" => SqlType::Reg(RegKind::Role),
@@ -189,8 +198,11 @@ impl SqlType {
             SqlType::Name => "name".into(),
             SqlType::SingleChar => "\"char\"".into(),
             SqlType::Oid => "oid".into(),
+            SqlType::Int2Vector => "int2vector".into(),
+            SqlType::OidVector => "oidvector".into(),
             SqlType::Reg(RegKind::Class) => "regclass".into(),
             SqlType::Reg(RegKind::Proc) => "regproc".into(),
+            SqlType::Reg(RegKind::Procedure) => "regprocedure".into(),
             SqlType::Reg(RegKind::Type) => "regtype".into(),
             SqlType::Reg(RegKind::Namespace) => "regnamespace".into(),
             SqlType::Reg(RegKind::Role) => "regrole".into(),
@@ -234,8 +246,11 @@ impl SqlType {
             SqlType::Name => 19,
             SqlType::SingleChar => 18,
             SqlType::Oid => 26,
+            SqlType::Int2Vector => 22,
+            SqlType::OidVector => 30,
             SqlType::Reg(RegKind::Class) => 2205,
             SqlType::Reg(RegKind::Proc) => 24,
+            SqlType::Reg(RegKind::Procedure) => 2202,
             SqlType::Reg(RegKind::Type) => 2206,
             SqlType::Reg(RegKind::Namespace) => 4089,
             SqlType::Reg(RegKind::Role) => 4096,
@@ -279,8 +294,11 @@ impl SqlType {
             SqlType::Name => 1003,
             SqlType::SingleChar => 1002,
             SqlType::Oid => 1028,
+            SqlType::Int2Vector => 1006,
+            SqlType::OidVector => 1013,
             SqlType::Reg(RegKind::Class) => 2210,
             SqlType::Reg(RegKind::Proc) => 1008,
+            SqlType::Reg(RegKind::Procedure) => 2207,
             SqlType::Reg(RegKind::Type) => 2211,
             SqlType::Reg(RegKind::Namespace) => 4090,
             SqlType::Reg(RegKind::Role) => 4097,
@@ -310,8 +328,11 @@ impl SqlType {
             SqlType::Name => "squilla.name",
             SqlType::SingleChar => "squilla.char",
             SqlType::Oid => "squilla.oid",
+            SqlType::Int2Vector => "squilla.int2vector",
+            SqlType::OidVector => "squilla.oidvector",
             SqlType::Reg(RegKind::Class) => "squilla.regclass",
             SqlType::Reg(RegKind::Proc) => "squilla.regproc",
+            SqlType::Reg(RegKind::Procedure) => "squilla.regprocedure",
             SqlType::Reg(RegKind::Type) => "squilla.regtype",
             SqlType::Reg(RegKind::Namespace) => "squilla.regnamespace",
             SqlType::Reg(RegKind::Role) => "squilla.regrole",
@@ -355,6 +376,8 @@ impl SqlType {
                 self.struct_fields().map_or(DataType::Null, DataType::Struct)
             }
             SqlType::Array(element) => DataType::List(Arc::new(element.field("item"))),
+            SqlType::Int2Vector => DataType::List(Arc::new(SqlType::Int2.field("item"))),
+            SqlType::OidVector => DataType::List(Arc::new(SqlType::Oid.field("item"))),
             SqlType::Record(fields) => DataType::Struct(fields.iter().map(|(name, ty)| ty.field(name)).collect()),
             SqlType::Void | SqlType::Unknown => DataType::Null,
         }
@@ -418,6 +441,9 @@ impl SqlType {
             Some("squilla.char") => SqlType::SingleChar,
             Some("squilla.oid") => SqlType::Oid,
             Some("squilla.regclass") => SqlType::Reg(RegKind::Class),
+            Some("squilla.int2vector") => SqlType::Int2Vector,
+            Some("squilla.oidvector") => SqlType::OidVector,
+            Some("squilla.regprocedure") => SqlType::Reg(RegKind::Procedure),
             Some("squilla.regproc") => SqlType::Reg(RegKind::Proc),
             Some("squilla.regtype") => SqlType::Reg(RegKind::Type),
             Some("squilla.regnamespace") => SqlType::Reg(RegKind::Namespace),

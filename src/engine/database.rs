@@ -23,7 +23,8 @@ pub use squilla_infer::stats::ModelStats;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
-use crate::catalog::data::SUPERUSER;
+use crate::catalog::data::{CatalogData, SUPERUSER};
+use crate::catalog::objects::ObjectCache;
 use crate::catalog::roles::{EVERYBODY, Object, no_role};
 use crate::error::from_datafusion;
 use crate::exec::env::PoolMemory;
@@ -34,7 +35,8 @@ use crate::session::notify::Channels;
 use crate::session::shared::SessionShared;
 use crate::session::{Session, SessionOptions, state};
 use crate::source::files::FileAccess;
-use crate::system::procs::Proc;
+use crate::system::objects::Objects;
+use crate::system::procs::Procs;
 use crate::table::Tables;
 use crate::udf::Functions;
 
@@ -84,7 +86,8 @@ pub struct Database {
     settings: RwLock<Settings>,
     env: Arc<Env>,
     base: SessionState,
-    procs: Arc<Vec<Proc>>,
+    procs: Procs,
+    objects: ObjectCache,
     runtime: Option<tokio::runtime::Runtime>,
     planning: Option<tokio::runtime::Runtime>,
     sessions: Mutex<HashMap<i32, Weak<SessionShared>>>,
@@ -132,7 +135,7 @@ impl Database {
         // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.
         let planning = threads_named("planning", 2)?;
         let base = state::base(&settings, threads, runtime_env, &functions)?;
-        let procs = Arc::new(state::procs(&base, &functions));
+        let procs = Procs::from(state::procs(&base, &functions));
         Ok(Arc::new(Database {
             catalog,
             store,
@@ -151,6 +154,7 @@ impl Database {
             env,
             base,
             procs,
+            objects: ObjectCache::default(),
             runtime: Some(runtime),
             planning: Some(planning),
             sessions: Mutex::new(HashMap::new()),
@@ -265,9 +269,9 @@ impl Database {
         &self.base
     }
 
-    /// What `pg_proc` lists.
-    pub fn procs(&self) -> Arc<Vec<Proc>> {
-        Arc::clone(&self.procs)
+    /// The objects of a snapshot of the catalog, as system relations tell them.
+    pub fn objects(&self, data: &Arc<CatalogData>) -> Arc<Objects> {
+        self.objects.of(data, &self.procs)
     }
 
     /// Where statements run.

@@ -1,8 +1,11 @@
 //! EXPLAIN in PostgreSQL's shape.
 //!
-//! In: a query. Out: one column `QUERY PLAN`, text or JSON, of the operators that run. With ANALYZE the query is executed
-//! first and each operator shows its counters: rows, time, packs, calls, `errors=`. Invariant: the first line of the text
-//! has PostgreSQL's `(cost=a..b rows=n width=w)`, which clients parse. Costs are row estimates, not PostgreSQL's units.
+//! In: a query. Out: one column `QUERY PLAN` of the operators that run, as text, JSON, YAML or XML. With ANALYZE the query is
+//! executed first and each operator shows its counters: rows, time, packs, calls, `errors=`. Invariant: costs only grow
+//! towards the root, and the first line of the text has PostgreSQL's `(cost=a..b rows=n width=w)`, which clients parse.
+//! Deliberately absent: PostgreSQL's names of operators; these are the ones that run.
+
+mod render;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +15,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::metrics::{MetricValue, MetricsSet};
 use futures::StreamExt;
-use serde_json::{Value, json};
 use sqlparser::ast;
 use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
@@ -22,7 +24,27 @@ use crate::command::sessions::text_rows;
 use crate::error::from_datafusion;
 use crate::session::{Execution, RowsTag, Session};
 use crate::statement::copy::CopySource;
-use crate::statement::{Explain, Statement, StatementKind};
+use crate::statement::explain::{Explain, ExplainFormat};
+use crate::statement::{Statement, StatementKind};
+
+/// One operator with what is known of it.
+struct Node {
+    name: String,
+    details: String,
+    startup: f64,
+    total: f64,
+    rows: usize,
+    width: usize,
+    actual: Option<Actual>,
+    children: Vec<Node>,
+}
+
+/// What happened in an operator.
+struct Actual {
+    rows: u64,
+    ms: f64,
+    counters: Vec<(String, u64)>,
+}
 
 /// Runs EXPLAIN.
 pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<ScalarValue>) -> Result<Execution> {
@@ -44,25 +66,21 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
         }
         execution_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
     }
-    let lines = if explain.json {
-        let mut top = serde_json::Map::new();
-        top.insert("Plan".into(), node(&physical, explain));
-        top.insert("Planning Time".into(), json!(round(planning_ms)));
-        if let Some(ms) = execution_ms {
-            top.insert("Execution Time".into(), json!(round(ms)));
-        }
-        vec![serde_json::to_string_pretty(&json!([top])).map_err(|e| Error::internal(e.to_string()))?]
-    } else {
-        let mut lines = Vec::new();
-        text(&physical, explain, 0, &mut lines);
-        if let Some(ms) = execution_ms {
-            lines.push(format!("Planning Time: {planning_ms:.3} ms"));
-            lines.push(format!("Execution Time: {ms:.3} ms"));
-        }
-        lines
+    let plan = Plan { root: node(&physical, explain), planning_ms, execution_ms };
+    let (lines, ty) = match explain.format {
+        ExplainFormat::Text => (render::text(&plan, explain), SqlType::Text),
+        ExplainFormat::Json => (vec![render::json(&plan, explain)], SqlType::Json),
+        ExplainFormat::Yaml => (vec![render::yaml(&plan, explain)], SqlType::Text),
+        ExplainFormat::Xml => (vec![render::xml(&plan, explain)], SqlType::Text),
     };
-    let ty = if explain.json { SqlType::Json } else { SqlType::Text };
     text_rows(vec![column("QUERY PLAN", ty)], vec![lines], RowsTag::Plain("EXPLAIN"))
+}
+
+/// The whole of an explanation.
+struct Plan {
+    root: Node,
+    planning_ms: f64,
+    execution_ms: Option<f64>,
 }
 
 fn query_of(statement: &Statement) -> Result<ast::Statement> {
@@ -82,10 +100,6 @@ fn query_of(statement: &Statement) -> Result<ast::Statement> {
     query.map(ast::Statement::Query).ok_or_else(|| Error::unsupported("EXPLAIN takes a query, or a statement that writes the rows of one"))
 }
 
-fn round(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
-}
-
 /// Estimated rows and width in bytes.
 fn estimate(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
     let statistics = datafusion::physical_plan::statistics::StatisticsContext::new()
@@ -96,7 +110,7 @@ fn estimate(plan: &Arc<dyn ExecutionPlan>) -> (usize, usize) {
     (rows.max(1), width)
 }
 
-/// What happened: rows out and seconds of work.
+/// What happened: rows out and milliseconds of work.
 fn actual(metrics: &MetricsSet) -> (u64, f64) {
     let rows = metrics.output_rows().unwrap_or(0) as u64;
     let busy = metrics.sum_by_name("busy").map(|m| m.as_usize()).or_else(|| metrics.elapsed_compute()).unwrap_or(0);
@@ -104,25 +118,19 @@ fn actual(metrics: &MetricsSet) -> (u64, f64) {
 }
 
 /// Counters of our own and of DataFusion that say something to a user.
-fn counters(metrics: &MetricsSet) -> Vec<(String, String)> {
+fn counters(metrics: &MetricsSet) -> Vec<(String, u64)> {
     let metrics = metrics.aggregate_by_name();
+    let shown = |name: &str| {
+        matches!(name, "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics")
+    };
+    let number = |value: &MetricValue| match value {
+        MetricValue::Count { count, .. } => count.value() as u64,
+        other => other.as_usize() as u64,
+    };
     metrics
         .iter()
-        .filter_map(|m| {
-            let name = m.value().name();
-            let shown = matches!(
-                name,
-                "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics"
-            );
-            let value = m.value();
-            (shown && (value.as_usize() > 0 || name == "errors")).then(|| {
-                let text = match value {
-                    MetricValue::Count { count, .. } => count.value().to_string(),
-                    other => other.as_usize().to_string(),
-                };
-                (name.to_owned(), text)
-            })
-        })
+        .map(|m| (m.value().name().to_owned(), number(m.value())))
+        .filter(|(name, value)| shown(name) && (*value > 0 || name == "errors"))
         .collect()
 }
 
@@ -134,64 +142,35 @@ fn details(plan: &Arc<dyn ExecutionPlan>) -> String {
     after.to_owned()
 }
 
-fn text(plan: &Arc<dyn ExecutionPlan>, explain: &Explain, depth: usize, lines: &mut Vec<String>) {
-    let indent = if depth == 0 { String::new() } else { format!("{}->  ", " ".repeat(depth * 6 - 4)) };
-    let mut line = format!("{indent}{}", plan.name());
-    let (rows, width) = estimate(plan);
-    if explain.costs {
-        line.push_str(&format!("  (cost=0.00..{rows}.00 rows={rows} width={width})"));
-    }
-    let metrics = plan.metrics().filter(|_| explain.analyze);
-    if let Some(metrics) = &metrics {
-        let (rows, ms) = actual(metrics);
-        line.push_str(&format!(" (actual time=0.000..{ms:.3} rows={rows} loops=1)"));
-    }
-    lines.push(line);
-    let inner = " ".repeat(if depth == 0 { 2 } else { depth * 6 + 2 });
-    let details = details(plan);
-    if !details.is_empty() {
-        let shown: String = if explain.verbose { details } else { details.chars().take(400).collect() };
-        lines.push(format!("{inner}{shown}"));
-    }
-    if let Some(metrics) = &metrics {
-        let counters = counters(metrics);
-        if !counters.is_empty() {
-            lines.push(format!("{inner}{}", counters.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ")));
-        }
-    }
-    for child in plan.children() {
-        text(child, explain, depth + 1, lines);
-    }
-}
+/// Cost of one row through one operator, in PostgreSQL's units (a page read in order is 1).
+const ROW: f64 = 0.0025;
+/// Cost of a row that is read.
+const READ: f64 = 0.01;
+/// Bytes that cost 1 to read.
+const PAGE: f64 = 8192.0;
 
-fn node(plan: &Arc<dyn ExecutionPlan>, explain: &Explain) -> Value {
+fn node(plan: &Arc<dyn ExecutionPlan>, explain: &Explain) -> Node {
+    let children: Vec<Node> = plan.children().into_iter().map(|c| node(c, explain)).collect();
     let (rows, width) = estimate(plan);
-    let mut map = serde_json::Map::new();
-    map.insert("Node Type".into(), json!(plan.name()));
-    if explain.costs {
-        map.insert("Startup Cost".into(), json!(0.0));
-        map.insert("Total Cost".into(), json!(rows as f64));
-        map.insert("Plan Rows".into(), json!(rows));
-        map.insert("Plan Width".into(), json!(width));
+    let below: f64 = children.iter().map(|c| c.total).sum();
+    let read: usize = children.iter().map(|c| c.rows).sum();
+    let own = if children.is_empty() { rows as f64 * READ + (rows * width) as f64 / PAGE } else { read.max(rows) as f64 * ROW };
+    // What must see its whole input first gives its first row when that has ended.
+    let name = plan.name();
+    let blocks = name.contains("Sort") || name.contains("Aggregate") || name.contains("HashJoin");
+    let first = children.iter().map(|c| c.startup).fold(0.0, f64::max);
+    let metrics = plan.metrics().filter(|_| explain.analyze);
+    Node {
+        name: name.to_owned(),
+        details: details(plan),
+        startup: if blocks && !name.contains("Preserving") { below + own } else { first },
+        total: below + own,
+        rows,
+        width,
+        actual: metrics.map(|m| {
+            let (rows, ms) = actual(&m);
+            Actual { rows, ms, counters: counters(&m) }
+        }),
+        children,
     }
-    let details = details(plan);
-    if !details.is_empty() {
-        map.insert("Details".into(), json!(details));
-    }
-    if let Some(metrics) = plan.metrics().filter(|_| explain.analyze) {
-        let (rows, ms) = actual(&metrics);
-        map.insert("Actual Startup Time".into(), json!(0.0));
-        map.insert("Actual Total Time".into(), json!(round(ms)));
-        map.insert("Actual Rows".into(), json!(rows));
-        map.insert("Actual Loops".into(), json!(1));
-        for (name, value) in counters(&metrics) {
-            let key: String = name.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect::<Vec<_>>().join(" ");
-            map.insert(key, json!(value.parse::<u64>().unwrap_or(0)));
-        }
-    }
-    let children: Vec<Value> = plan.children().into_iter().map(|c| node(c, explain)).collect();
-    if !children.is_empty() {
-        map.insert("Plans".into(), Value::Array(children));
-    }
-    Value::Object(map)
 }

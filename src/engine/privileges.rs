@@ -11,7 +11,9 @@ use sqlparser::ast::{self, Expr, ObjectName, ObjectType, Query, SchemaName, SetE
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::catalog::data::{CatalogData, Relation, RelationKind, SUPERUSER};
+use crate::catalog::functions::FunctionEntry;
 use crate::catalog::roles::Object;
+use crate::command::comments::CommentObject;
 use crate::session::Session;
 use crate::session::query::Lookup;
 use crate::statement::copy::CopySource;
@@ -60,6 +62,7 @@ impl Check<'_> {
             StatementKind::Fetch(_) | StatementKind::Close(_) => Ok(()),
             StatementKind::Alter(alter) => self.owns(&alter.name),
             StatementKind::Refresh(refresh) => self.owns(&refresh.name),
+            StatementKind::Comment(comment) => self.comments(&comment.object),
         }
     }
 
@@ -104,7 +107,12 @@ impl Check<'_> {
             S::AlterTable(alter) => self.owns(&alter.name),
             S::Drop { object_type: ObjectType::Schema, names, .. } => names.iter().try_for_each(|n| self.owns_schema(&name_text(n))),
             S::Drop { names, .. } => names.iter().try_for_each(|n| self.owns(n)),
-            S::Comment { object_type, object_name, .. } => self.comments(*object_type, object_name),
+            S::CreateFunction(create) => {
+                self.creates(&create.name)?;
+                let replaced = name_parts(&create.name);
+                self.functions(&replaced).iter().filter(|_| create.or_replace).try_for_each(|f| self.owns_function(f))
+            }
+            S::DropFunction(drop) => drop.func_desc.iter().try_for_each(|what| self.owns_functions(&what.name)),
             _ => Ok(()),
         }
     }
@@ -222,17 +230,37 @@ impl Check<'_> {
         }
     }
 
-    fn comments(&self, what: ast::CommentObject, name: &ObjectName) -> Result<()> {
+    fn comments(&self, what: &CommentObject) -> Result<()> {
         match what {
-            ast::CommentObject::Schema => self.owns_schema(&name_text(name)),
-            ast::CommentObject::Column => {
-                let mut parts = name.0.clone();
-                parts.pop();
-                self.owns(&ObjectName(parts))
-            }
-            ast::CommentObject::Database => Err(Error::new(Kind::InsufficientPrivilege, format!("must be owner of database {SUPERUSER}"))),
-            _ => self.owns(name),
+            CommentObject::Relation(name) | CommentObject::Column(name, _) | CommentObject::Constraint(_, name) => self.owns(name),
+            CommentObject::Schema(name) => self.owns_schema(&name_text(name)),
+            CommentObject::Function(what) => self.owns_functions(&what.name),
+            CommentObject::Database(_) => Err(Error::new(Kind::InsufficientPrivilege, format!("must be owner of database {SUPERUSER}"))),
+            CommentObject::Role(_) if self.data.roles.get(self.role).is_some_and(|r| r.create_role) => Ok(()),
+            CommentObject::Role(_) => Err(denied("roles")),
+            CommentObject::Model(name) => Err(denied(format!("model {name}"))),
+            CommentObject::Other(..) => Ok(()),
         }
+    }
+
+    /// The functions in SQL that a name means.
+    fn functions(&self, name: &[String]) -> Vec<FunctionEntry> {
+        match name {
+            [.., schema, name] => self.data.functions_named(Some(schema), self.search_path, name),
+            [name] => self.data.functions_named(None, self.search_path, name),
+            [] => Vec::new(),
+        }
+    }
+
+    fn owns_function(&self, function: &FunctionEntry) -> Result<()> {
+        if self.data.owns(self.role, &function.owner) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::InsufficientPrivilege, format!("must be owner of function {}", function.name)))
+    }
+
+    fn owns_functions(&self, name: &ObjectName) -> Result<()> {
+        self.functions(&name_parts(name)).iter().try_for_each(|f| self.owns_function(f))
     }
 
     /// Every relation that a piece of a statement reads, and every function that it calls.
@@ -244,12 +272,20 @@ impl Check<'_> {
         }
     }
 
+    /// The role may call the function, and read what the body of one in SQL reads: it runs with the caller's privileges.
     fn calls(&self, name: &ObjectName) -> Result<()> {
-        let name = name_parts(name).pop().unwrap_or_default();
-        if self.data.may(self.role, &Object::Function(name.clone()), SUPERUSER, "EXECUTE", false) {
+        let parts = name_parts(name);
+        let plain = parts.last().cloned().unwrap_or_default();
+        if !self.data.may(self.role, &Object::Function(plain.clone()), SUPERUSER, "EXECUTE", false) {
+            return Err(denied(format!("function {plain}")));
+        }
+        let functions = self.functions(&parts);
+        if functions.is_empty() || self.depth >= VIEWS_DEEP_MAX {
             return Ok(());
         }
-        Err(denied(format!("function {name}")))
+        self.schema(&parts)?;
+        let inside = Check { depth: self.depth + 1, ..*self };
+        functions.iter().try_for_each(|f| self.session.parse(&f.body)?.iter().try_for_each(|statement| inside.statement(statement)))
     }
 }
 

@@ -8,6 +8,7 @@
 pub mod alter;
 pub mod copy;
 pub mod cursor;
+pub mod explain;
 mod grant;
 pub mod order;
 pub mod role;
@@ -56,7 +57,7 @@ pub enum StatementKind {
     /// CREATE EXTERNAL TABLE
     CreateExternalTable(Box<CreateExternalTable>),
     /// EXPLAIN
-    Explain(Box<Explain>),
+    Explain(Box<explain::Explain>),
     /// ALTER VIEW and kin
     Alter(Box<alter::AlterRelation>),
     /// REFRESH MATERIALIZED VIEW
@@ -69,6 +70,8 @@ pub enum StatementKind {
     Close(Option<String>),
     /// What is about roles and privileges.
     Role(Box<role::RoleStatement>),
+    /// COMMENT ON
+    Comment(Box<crate::command::comments::Comment>),
 }
 
 /// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
@@ -105,21 +108,6 @@ pub struct CreateExternalTable {
     pub partitioned_by: Vec<String>,
     /// Reader options, names in lower case.
     pub options: Vec<(String, String)>,
-}
-
-/// EXPLAIN in PostgreSQL's spelling.
-#[derive(Clone, Debug)]
-pub struct Explain {
-    /// Run it and show what happened.
-    pub analyze: bool,
-    /// Show output columns.
-    pub verbose: bool,
-    /// JSON rather than text.
-    pub json: bool,
-    /// Show estimates.
-    pub costs: bool,
-    /// The statement.
-    pub statement: Statement,
 }
 
 /// Parameters that a Bind message can carry.
@@ -221,7 +209,7 @@ fn join_operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
 }
 
 /// Byte offset of the next token.
-fn offset(sql: &str, parser: &Parser) -> usize {
+pub(crate) fn offset(sql: &str, parser: &Parser) -> usize {
     let start = parser.peek_token_ref().span.start;
     if start.line == 0 {
         return sql.len();
@@ -270,7 +258,7 @@ fn syntax_message(text: &str) -> String {
 /// What the parser's steps give.
 pub(crate) type Parsed<T> = std::result::Result<T, ParserError>;
 
-fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
+pub(crate) fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<StatementKind> {
     let words = |p: &Parser, list: &[&str]| list.iter().enumerate().all(|(i, word)| is_word(&p.peek_nth_token(i).token, word));
     if words(parser, &["CREATE", "MODEL"]) || words(parser, &["CREATE", "OR", "REPLACE", "MODEL"]) {
         return create_model(parser);
@@ -300,8 +288,11 @@ fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Stateme
     if let Some(foreign) = foreign::parse(parser)? {
         return Ok(StatementKind::Foreign(foreign));
     }
+    if words(parser, &["COMMENT", "ON"]) {
+        return crate::command::comments::parse(parser).map(|c| StatementKind::Comment(Box::new(c)));
+    }
     if words(parser, &["EXPLAIN"]) {
-        return explain(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
+        return explain::parse(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));
     }
     if words(parser, &["REFRESH"]) {
         return alter::refresh(parser).map(|r| StatementKind::Refresh(Box::new(r)));
@@ -447,44 +438,6 @@ fn create_external(parser: &mut Parser) -> Parsed<CreateExternalTable> {
     Ok(table)
 }
 
-fn explain(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain> {
-    expect(parser, "EXPLAIN")?;
-    let (mut analyze, mut verbose, mut json, mut costs) = (false, false, false, true);
-    if parser.consume_token(&Token::LParen) {
-        loop {
-            let name = ident_text(&parser.parse_identifier()?);
-            let value = match parser.peek_token_ref().token {
-                Token::Comma | Token::RParen => "on".to_owned(),
-                _ => option_value(parser)?.to_lowercase(),
-            };
-            let on = squilla_core::settings::parse_bool(&value).unwrap_or(false);
-            match name.as_str() {
-                "analyze" => analyze = on,
-                "verbose" => verbose = on,
-                "costs" => costs = on,
-                "format" => match value.as_str() {
-                    "text" => json = false,
-                    "json" => json = true,
-                    _ => return Err(ParserError::ParserError(format!("unrecognized value for EXPLAIN option \"format\": \"{value}\""))),
-                },
-                "buffers" | "timing" | "summary" | "settings" | "wal" | "generic_plan" => {}
-                other => return Err(ParserError::ParserError(format!("unrecognized EXPLAIN option \"{other}\""))),
-            }
-            if !parser.consume_token(&Token::Comma) {
-                break;
-            }
-        }
-        parser.expect_token(&Token::RParen)?;
-    } else {
-        analyze = accept(parser, "ANALYZE");
-        verbose = accept(parser, "VERBOSE");
-    }
-    let start = offset(sql, parser);
-    let kind = statement(parser, sql, depth_max)?;
-    let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
-    Ok(Explain { analyze, verbose, json, costs, statement: Statement { kind: Arc::new(kind), text: Arc::from(text), source: Arc::from(sql) } })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -509,7 +462,7 @@ mod tests {
         assert!(matches!(&*s[0].kind, StatementKind::CreateExternalTable(_)));
         let s = parse("EXPLAIN (ANALYZE, FORMAT json) SELECT 1", 100).unwrap();
         let StatementKind::Explain(e) = &*s[0].kind else { panic!("{s:?}") };
-        assert!(e.analyze && e.json && &*e.statement.text == "SELECT 1");
+        assert!(e.analyze && e.format == explain::ExplainFormat::Json && &*e.statement.text == "SELECT 1");
     }
 
     #[test]

@@ -119,6 +119,8 @@ impl ColumnReader {
             SqlType::Interval => Store::Interval(IntervalMonthDayNanoBuilder::new()),
             SqlType::Vector => list(SqlType::Vector.arrow(), &SqlType::Float4)?,
             SqlType::Array(element) => list(ty.arrow(), element)?,
+            SqlType::Int2Vector => list(ty.arrow(), &SqlType::Int2)?,
+            SqlType::OidVector => list(ty.arrow(), &SqlType::Oid)?,
             SqlType::File => structure(ty, &[SqlType::Text, SqlType::Int8, SqlType::Text, SqlType::Timestamptz, SqlType::Text])?,
             SqlType::Box2d => structure(ty, &[SqlType::Float4, SqlType::Float4, SqlType::Float4, SqlType::Float4])?,
             SqlType::Void => Store::Null(0),

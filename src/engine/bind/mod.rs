@@ -9,3 +9,4 @@ pub mod calls;
 pub mod defaults;
 pub mod relation;
 pub mod relations;
+pub mod set_functions;

@@ -17,7 +17,11 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
 use crate::bind::relation::table_factor;
+use crate::bind::set_functions;
+use crate::catalog::data::CatalogData;
+use crate::catalog::functions::FunctionEntry;
 use crate::postgres::from_calls;
+use crate::session::origin::VIEW_MARK;
 use crate::source::options::SourceCall;
 use crate::statement::{ident_text, name_parts};
 use crate::udf::BUILTIN;
@@ -35,8 +39,12 @@ pub struct BoundSource {
 
 /// Looks up what a name in FROM is.
 pub trait Relations {
-    /// The text of the view of this name, when it is one.
-    fn view(&self, name: &[String]) -> Option<String>;
+    /// OID and text of the view of this name, when it is one.
+    fn view(&self, name: &[String]) -> Option<(u32, String)>;
+    /// The functions of this name that users wrote in SQL.
+    fn functions(&self, schema: Option<&str>, name: &str) -> Vec<FunctionEntry>;
+    /// The catalog that names are looked up in.
+    fn catalog(&self) -> &CatalogData;
     /// Whether the name is a source (`read_files`, ...).
     fn is_source(&self, name: &str) -> bool;
     /// The value of `$n`, counted from 1; None before the statement is executed.
@@ -137,12 +145,12 @@ impl Binder<'_> {
             TableFactor::Table { name, alias, args: None, .. } => {
                 let parts = name_parts(name);
                 let hidden = parts.len() == 1 && parts.first().is_some_and(|n| self.ctes.contains(n));
-                if !hidden && let Some(text) = self.relations.view(&parts) {
+                if !hidden && let Some((oid, text)) = self.relations.view(&parts) {
                     self.views += 1;
                     if self.views > VIEW_DEPTH_MAX * 16 {
                         return Err(Error::new(Kind::TooComplex, "too many views in one statement"));
                     }
-                    let subquery = view_query(&text, self.depth_max)?;
+                    let subquery = marked(view_query(&text, self.depth_max)?, oid)?;
                     let alias = alias.take().or_else(|| parts.last().map(|n| self::alias(n)));
                     *factor = TableFactor::Derived { lateral: false, subquery, alias, sample: None };
                 }
@@ -154,6 +162,9 @@ impl Binder<'_> {
 
     fn function(&mut self, name: ObjectName, args: Vec<FunctionArg>, alias: Option<TableAlias>, with_ordinality: bool) -> Result<TableFactor> {
         let plain = function_name(&name).unwrap_or_default();
+        if let Some(rows) = self.written_in_sql(&name, &args, alias.as_ref())? {
+            return Ok(rows);
+        }
         if self.relations.is_source(&plain) {
             return self.source(plain, args, alias);
         }
@@ -175,13 +186,44 @@ impl Binder<'_> {
         self.scalar_in_from(&name, &plain, args, alias)
     }
 
+    /// A call of a function that a user wrote in SQL, as a subquery.
+    fn written_in_sql(&mut self, name: &ObjectName, args: &[FunctionArg], alias: Option<&TableAlias>) -> Result<Option<TableFactor>> {
+        let parts = name_parts(name);
+        let (schema, plain) = match parts.as_slice() {
+            [name] if self.relations.is_source(name) || self.context.functions.get(name).is_some() => return Ok(None),
+            [name] => (None, name),
+            [schema, name] | [_, schema, name] => (Some(schema.as_str()), name),
+            _ => return Ok(None),
+        };
+        let found = self.relations.functions(schema, plain);
+        let Some(first) = found.first() else { return Ok(None) };
+        if !first.is_set() {
+            let column = alias.map_or_else(|| plain.clone(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
+            let mut function = call(plain, args.to_vec());
+            if let Expr::Function(f) = &mut function {
+                f.name = name.clone();
+            }
+            return self.one_row(plain, function, column, alias.cloned()).map(Some);
+        }
+        self.views += 1;
+        if self.views > VIEW_DEPTH_MAX * 16 {
+            return Err(Error::new(Kind::TooComplex, "too many functions in one statement"));
+        }
+        set_functions::in_from(plain, &found, args.to_vec(), alias.cloned(), self.relations.catalog(), self.depth_max).map(Some)
+    }
+
     fn scalar_in_from(&self, path: &ObjectName, name: &str, args: Vec<FunctionArg>, given: Option<TableAlias>) -> Result<TableFactor> {
         let name = if name.is_empty() { path.to_string() } else { name.to_owned() };
         let name = name.as_str();
         let column =
             given.as_ref().map_or_else(|| name.to_owned(), |a| a.columns.first().map_or_else(|| ident_text(&a.name), |c| ident_text(&c.name)));
+        self.one_row(name, call(name, args), column, given)
+    }
+
+    /// `(SELECT expr AS column) alias`
+    fn one_row(&self, name: &str, expr: Expr, column: String, given: Option<TableAlias>) -> Result<TableFactor> {
         let mut select = crate::bind::relation::empty_select()?;
-        select.projection = vec![SelectItem::ExprWithAlias { expr: call(name, args), alias: Ident::with_quote('"', column) }];
+        select.projection = vec![SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', column) }];
         let mut subquery = crate::bind::relation::empty_query()?;
         subquery.body = Box::new(ast::SetExpr::Select(Box::new(select)));
         let alias = given.map_or_else(|| alias(name), |a| TableAlias { columns: Vec::new(), ..a });
@@ -315,6 +357,17 @@ impl Binder<'_> {
         select.from.push(TableWithJoins { relation: factor, joins: Vec::new() });
         Ok(name)
     }
+}
+
+/// The query of a view under a name that tells the view, for the origin of result columns.
+fn marked(query: Box<Query>, oid: u32) -> Result<Box<Query>> {
+    let mut select = crate::bind::relation::empty_select()?;
+    select.projection = vec![SelectItem::Wildcard(ast::WildcardAdditionalOptions::default())];
+    let relation = TableFactor::Derived { lateral: false, subquery: query, alias: Some(alias(&format!("{VIEW_MARK}{oid}"))), sample: None };
+    select.from = vec![TableWithJoins { relation, joins: Vec::new() }];
+    let mut outer = crate::bind::relation::empty_query()?;
+    outer.body = Box::new(ast::SetExpr::Select(Box::new(select)));
+    Ok(outer)
 }
 
 fn view_query(text: &str, depth_max: usize) -> Result<Box<Query>> {

@@ -14,6 +14,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use super::files::Files;
+use super::functions::FunctionEntry;
 use super::roles::RoleEntry;
 
 /// The first OID of a user's object; below are PostgreSQL's and those of our own types and functions.
@@ -89,7 +90,13 @@ fn next_stamp() -> u64 {
 
 impl Default for CatalogData {
     fn default() -> Self {
-        let public = SchemaEntry { oid: 2200, owner: SUPERUSER.into(), comment: Some("standard public schema".into()), relations: BTreeMap::new() };
+        let public = SchemaEntry {
+            oid: 2200,
+            owner: SUPERUSER.into(),
+            comment: Some("standard public schema".into()),
+            relations: BTreeMap::new(),
+            functions: BTreeMap::new(),
+        };
         let superuser = RoleEntry::superuser(10);
         CatalogData {
             schemas: BTreeMap::from([(PUBLIC.to_owned(), Arc::new(public))]),
@@ -112,6 +119,16 @@ pub struct SchemaEntry {
     /// Tables, views, sequences and external tables by name.
     #[serde(skip)]
     pub relations: BTreeMap<String, Arc<Relation>>,
+    /// Functions by `name(type, type)`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub functions: BTreeMap<String, FunctionEntry>,
+}
+
+impl SchemaEntry {
+    /// Whether all but what is in it is the same.
+    pub fn same_definition(&self, other: &SchemaEntry) -> bool {
+        self.oid == other.oid && self.owner == other.owner && self.comment == other.comment
+    }
 }
 
 /// CREATE SERVER, with the options of its user mapping.

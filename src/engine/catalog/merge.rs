@@ -61,7 +61,7 @@ pub fn difference(before: &CatalogData, after: &CatalogData) -> Difference {
     let new_relations = places(new.values());
     for (oid, was) in old {
         let is = new.remove(&oid);
-        if is.as_ref().is_none_or(|is| was.0 != is.0 || was.1.owner != is.1.owner || was.1.comment != is.1.comment) {
+        if is.as_ref().is_none_or(|is| was.0 != is.0 || !was.1.same_definition(&is.1) || was.1.functions != is.1.functions) {
             out.schemas.push((Some(was), is));
         }
     }
@@ -149,12 +149,11 @@ fn schema(next: &mut CatalogData, was: Option<&(String, Arc<SchemaEntry>)>, is: 
     let bare = match was {
         None => bare,
         Some((old, before)) => {
-            let same = |now: &SchemaEntry| now.oid == before.oid && now.owner == before.owner && now.comment == before.comment;
-            if !next.schemas.get(old).is_some_and(|now| same(now)) {
-                return Err(lost());
-            }
-            let relations = next.schemas.remove(old).map(|s| s.relations.clone()).unwrap_or_default();
-            SchemaEntry { relations, ..bare }
+            let now = next.schemas.get(old).filter(|now| now.same_definition(before)).cloned().ok_or_else(lost)?;
+            next.schemas.remove(old);
+            let mut functions = now.functions.clone();
+            put(&mut functions, keyed(&before.functions, &entry.functions));
+            SchemaEntry { relations: now.relations.clone(), functions, ..bare }
         }
     };
     if next.schemas.contains_key(name) {

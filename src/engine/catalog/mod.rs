@@ -7,9 +7,11 @@
 pub mod commit;
 pub mod data;
 pub mod files;
+pub mod functions;
 pub mod keys;
 pub mod load;
 pub mod merge;
+pub mod objects;
 pub mod relations;
 pub mod roles;
 

@@ -129,7 +129,7 @@ impl CatalogData {
             return Err(Error::new(Kind::DuplicateSchema, format!("schema \"{name}\" already exists")));
         }
         let oid = self.allocate_oid()?;
-        let entry = SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default() };
+        let entry = SchemaEntry { oid, owner: owner.to_owned(), comment: None, relations: Default::default(), functions: Default::default() };
         self.schemas.insert(name.to_owned(), Arc::new(entry));
         Ok(oid)
     }
@@ -137,8 +137,10 @@ impl CatalogData {
     /// DROP SCHEMA: what was in it. 3F000; 2BP01 when it is not empty and `cascade` is not said.
     pub fn drop_schema(&mut self, name: &str, cascade: bool) -> Result<Vec<Dropped>> {
         let entry = self.schema(name)?;
-        if !entry.relations.is_empty() && !cascade {
-            let lines: Vec<String> = entry.relations.iter().map(|(n, r)| format!("{} {name}.{n} depends on schema {name}", r.kind.word())).collect();
+        if !(entry.relations.is_empty() && entry.functions.is_empty()) && !cascade {
+            let relations = entry.relations.iter().map(|(n, r)| format!("{} {name}.{n} depends on schema {name}", r.kind.word()));
+            let functions = entry.functions.keys().map(|f| format!("function {name}.{f} depends on schema {name}"));
+            let lines: Vec<String> = relations.chain(functions).collect();
             return Err(dependent(&format!("schema {name}"), &lines));
         }
         let oids: Vec<u32> = entry.relations.values().map(|r| r.oid).collect();

@@ -1,4 +1,4 @@
-//! Schemas, views, external tables, indexes, comments, DROP and TRUNCATE.
+//! Schemas, views, external tables, indexes, DROP and TRUNCATE.
 //!
 //! Invariant: every statement is one edit of the session's transaction. Deliberately absent: CREATE TABLE (`create`),
 //! ALTER TABLE (`alter`).
@@ -7,16 +7,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{
-    self, CommentObject, CreateIndex, CreateView, ObjectName, ObjectType, Query, SchemaName, Truncate, TruncateIdentityOption, Visit, Visitor,
+    self, CreateIndex, CreateView, ObjectName, ObjectType, Query, SchemaName, Truncate, TruncateIdentityOption, Visit, Visitor,
 };
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Relation, RelationKind};
-use crate::catalog::relations::{DropKind, Dropped, find_column};
+use crate::catalog::relations::{DropKind, Dropped};
 use crate::command::columns::{Declared, free_name, index_columns};
 use crate::command::create::{ensure_temporary, entries, owner_column, place};
-use crate::command::write::{self, Target, find};
+use crate::command::write::{Target, find};
 use crate::command::{alter, create, done};
 use crate::session::query::Lookup;
 use crate::session::{Execution, Notice, Session, TransactionStatus};
@@ -403,37 +403,4 @@ pub fn alter_relation(session: &Arc<Session>, alter: &AlterRelation) -> Result<E
 
 fn not_a_sequence(name: &str) -> Error {
     Error::new(Kind::WrongObjectType, format!("\"{name}\" is not a sequence"))
-}
-
-/// COMMENT ON
-pub fn comment(session: &Arc<Session>, what: CommentObject, name: &ObjectName, comment: Option<&String>, if_exists: bool) -> Result<Execution> {
-    let text = comment.cloned().filter(|c| !c.is_empty());
-    match what {
-        CommentObject::Schema => session.edit(|data| data.comment_on_schema(&name_text(name), text))?,
-        CommentObject::Table | CommentObject::View | CommentObject::MaterializedView | CommentObject::Sequence => {
-            let (schema, table, _) = match write::find(session, name) {
-                Err(_) if if_exists => return done("COMMENT"),
-                other => other?,
-            };
-            session.edit(|data| data.comment_on_relation(&schema, &table, text))?;
-        }
-        CommentObject::Column => {
-            let mut parts = name.0.clone();
-            let column = parts.pop().and_then(|p| p.as_ident().map(ident_text)).unwrap_or_default();
-            let (schema, table, _) = find(session, &ObjectName(parts))?;
-            session.edit(|data| {
-                find_column(data.relation_mut(&schema, &table)?, &table, &column)?.comment = text;
-                Ok(())
-            })?;
-        }
-        CommentObject::Database => session.edit(|data| {
-            match text {
-                Some(text) => data.comments.insert("database squilla".into(), text),
-                None => data.comments.remove("database squilla"),
-            };
-            Ok(())
-        })?,
-        other => return Err(Error::unsupported(format!("COMMENT ON {other} is not supported"))),
-    }
-    done("COMMENT")
 }

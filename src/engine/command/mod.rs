@@ -6,12 +6,14 @@
 
 pub mod alter;
 pub mod columns;
+pub mod comments;
 pub mod conflict;
 pub mod copy;
 pub mod create;
 pub mod cursors;
 pub mod data;
 pub mod ddl;
+pub mod functions;
 pub mod insert;
 pub mod merge;
 pub mod models;
@@ -50,7 +52,10 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
         return update::returned_fields(session, &found, &statement.text).await;
     }
     Ok(match &*statement.kind {
-        StatementKind::Explain(_) => Some(vec![column("QUERY PLAN", SqlType::Text)]),
+        StatementKind::Explain(explain) => {
+            let ty = if explain.format == crate::statement::explain::ExplainFormat::Json { SqlType::Json } else { SqlType::Text };
+            Some(vec![column("QUERY PLAN", ty)])
+        }
         StatementKind::Fetch(fetch) => cursors::fields(session, fetch),
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
@@ -145,10 +150,12 @@ pub fn writes(statement: &Statement) -> Option<String> {
             S::Truncate(_) => "TRUNCATE TABLE".to_owned(),
             S::AlterTable(_) => "ALTER TABLE".to_owned(),
             S::AlterSchema(_) => "ALTER SCHEMA".to_owned(),
-            S::Comment { .. } => "COMMENT".to_owned(),
+            S::CreateFunction(_) => "CREATE FUNCTION".to_owned(),
+            S::DropFunction(_) => "DROP FUNCTION".to_owned(),
             _ => return None,
         },
         StatementKind::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
+        StatementKind::Comment(_) => "COMMENT".to_owned(),
         StatementKind::Alter(alter) => format!("ALTER {}", alter.what),
         StatementKind::Refresh(_) => "REFRESH MATERIALIZED VIEW".to_owned(),
         StatementKind::Copy(copy) if !copy.to => "COPY FROM".to_owned(),
@@ -199,6 +206,7 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::CreateExternalTable(create) => ddl::create_external(session, create).await,
         StatementKind::Alter(alter) => ddl::alter_relation(session, alter),
         StatementKind::Refresh(refresh) => create::refresh(session, refresh, statement).await,
+        StatementKind::Comment(comment) => comments::run(session, comment),
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {
             (CopyTarget::Location(location), true) => copy::copy_to(session, copy, location, statement, parameters).await,
@@ -233,6 +241,8 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::Analyze(_) => done("ANALYZE"),
         S::Vacuum(vacuum) => ddl::vacuum(session, vacuum),
         S::CreateTable(create) => create::create_table(session, create, statement, parameters).await,
+        S::CreateFunction(create) => functions::create(session, create).await,
+        S::DropFunction(drop) => functions::drop(session, drop),
         S::CreateView(create) => ddl::create_view(session, create, statement).await,
         S::CreateSchema { schema_name, if_not_exists, .. } => ddl::create_schema(session, schema_name, *if_not_exists),
         S::Drop { object_type, if_exists, names, cascade, .. } => ddl::drop(session, *object_type, *if_exists, names, *cascade),
@@ -244,9 +254,6 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
             create::create_sequence(session, name, *temporary, *if_not_exists, sequence_options, owned_by.as_ref())
         }
         S::Query(query) if into_table(query).is_some() => create::select_into(session, query, statement, parameters).await,
-        S::Comment { object_type, object_name, comment, if_exists, .. } => {
-            ddl::comment(session, *object_type, object_name, comment.as_ref(), *if_exists)
-        }
         S::Insert(insert) => insert::insert(session, insert, statement, parameters).await,
         S::Update(update) => update::update(session, update, statement, parameters).await,
         S::Delete(delete) => update::delete(session, delete, statement, parameters).await,

@@ -34,6 +34,7 @@ impl TextCasts {
         let kinds = [
             (RegKind::Class, "regclass_text"),
             (RegKind::Proc, "regproc_text"),
+            (RegKind::Procedure, "regprocedure_text"),
             (RegKind::Type, "regtype_text"),
             (RegKind::Namespace, "regnamespace_text"),
             (RegKind::Role, "regrole_text"),
@@ -45,7 +46,7 @@ impl TextCasts {
     fn printer(&self, ty: &SqlType) -> Option<Arc<ScalarUDF>> {
         match ty {
             SqlType::Reg(kind) => self.regs.iter().find(|(k, _)| k == kind).map(|(_, udf)| Arc::clone(udf)),
-            SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => Some(Arc::clone(&self.text)),
+            SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => Some(Arc::clone(&self.text)),
             SqlType::Float4 | SqlType::Float8 | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => Some(Arc::clone(&self.text)),
             SqlType::Numeric(None) => Some(Arc::clone(&self.text)),
             SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => Some(Arc::clone(&self.text)),

@@ -18,6 +18,7 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
     let reg = |kind| match kind {
         RegKind::Class => "regclass",
         RegKind::Proc => "regproc",
+        RegKind::Procedure => "regprocedure",
         RegKind::Type => "regtype",
         RegKind::Namespace => "regnamespace",
         RegKind::Role => "regrole",
@@ -91,6 +92,14 @@ fn plain_number(spelled: &str) -> Option<String> {
     let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
     let fits = !number.starts_with('-') && digits(whole) && digits(fraction) && !fraction.is_empty() && whole.len() + fraction.len() <= 70;
     fits.then(|| if whole.is_empty() { format!("0.{fraction}") } else { number.to_owned() })
+}
+
+/// `value::type`, for a type that is known.
+pub fn typed_cast(value: Expr, ty: &SqlType) -> Expr {
+    let dialect = sqlparser::dialect::PostgreSqlDialect {};
+    let spelled = crate::catalog::data::spelling(ty);
+    let parsed = sqlparser::parser::Parser::new(&dialect).try_with_sql(&spelled).and_then(|mut p| p.parse_data_type());
+    cast(value, parsed.unwrap_or(DataType::Text))
 }
 
 /// A time without seconds, with them; None where it has some or is no time.

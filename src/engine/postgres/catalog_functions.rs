@@ -4,16 +4,14 @@
 //! Deliberately absent: definitions of things that do not exist here (triggers, partitions): those give NULL.
 
 use datafusion::logical_expr::Volatility::Stable;
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::RegKind;
 
 use crate::postgres::function::{Context, Function, Overload};
-use crate::postgres::names;
+use crate::postgres::{definitions, deparse, names};
 use crate::system::procs::{Mode, Proc, quote_identifier};
 use crate::system::relation::Value;
-use crate::system::types;
-use crate::system::view::TableKind;
-use crate::system::{classes, oids, procs};
+use crate::system::{dependencies, oids, procs, types};
 
 /// An argument as an OID, where it is an integer.
 pub fn oid(value: &Value) -> u32 {
@@ -83,44 +81,48 @@ fn with_proc(context: &Context<'_>, arguments: &[Value], print: impl Fn(&Proc) -
     Ok(names::proc(context.view, oid(&arguments[0])).map_or(Value::Null, print))
 }
 
-fn function_definition(context: &Context<'_>, p: &Proc) -> String {
-    let volatility = match p.volatility {
-        "i" => " IMMUTABLE",
-        "s" => " STABLE",
-        _ => "",
-    };
-    let schema = context.view.schema_name(p.schema).unwrap_or(oids::CATALOG_SCHEMA);
-    let language = if p.language == oids::LANGUAGE_SQUILLA_OID { "squilla" } else { "internal" };
-    let strict = if p.strict { " STRICT" } else { "" };
-    format!(
-        "CREATE OR REPLACE FUNCTION {}.{}({})\n RETURNS {}\n LANGUAGE {language}\n{volatility} PARALLEL SAFE{strict}\nAS $function${}$function$\n",
-        quote_identifier(schema),
-        quote_identifier(&p.name),
-        p.arguments_text(true),
-        p.result_text(),
-        p.source
-    )
+fn view_definition(context: &Context<'_>, relation: u32, pretty: bool) -> Value {
+    context.view.table(relation).and_then(|t| t.query()).map(|sql| deparse::view(context.view, sql, pretty)).into()
 }
 
-fn view_definition(context: &Context<'_>, relation: u32) -> Value {
-    match context.view.table(relation).map(|t| &t.kind) {
-        Some(TableKind::View { sql }) => format!(" {};", sql.trim().trim_end_matches(';')).into(),
-        _ => Value::Null,
-    }
+fn rule_definition(context: &Context<'_>, rule: u32, pretty: bool) -> Value {
+    let table = context.view.tables.iter().find(|t| dependencies::rule_oid(t.oid) == rule);
+    table.and_then(|t| t.query().map(|sql| definitions::rule(context.view, t, sql, pretty))).into()
 }
 
-fn rule_definition(context: &Context<'_>, rule: u32) -> Value {
-    let table = context.view.tables.iter().find(|t| classes::rule_oid(t.oid) == rule);
-    match table.map(|t| (t, &t.kind)) {
-        Some((t, TableKind::View { sql })) => format!(
-            "CREATE RULE \"_RETURN\" AS\n    ON SELECT TO {}.{} DO INSTEAD  {};",
-            quote_identifier(&t.schema),
-            quote_identifier(&t.name),
-            sql.trim_end_matches(';')
-        )
-        .into(),
-        _ => Value::Null,
+fn index_definition(context: &Context<'_>, index: u32, pretty: bool) -> Value {
+    context.view.tables.index(index).map(|(t, i)| definitions::index(context.view, t, i, pretty)).into()
+}
+
+/// One column of an index; the whole of it where the number is 0.
+fn index_part(context: &Context<'_>, arguments: &[Value]) -> Value {
+    let pretty = arguments[2] == Value::Bool(true);
+    let Value::Int(number) = arguments[1] else { return Value::Null };
+    if number == 0 {
+        return index_definition(context, oid(&arguments[0]), pretty);
     }
+    let Some((t, i)) = context.view.tables.index(oid(&arguments[0])) else { return Value::Null };
+    let column = usize::try_from(number).ok().and_then(|n| i.columns.get(n.checked_sub(1)?));
+    column.map_or_else(String::new, |c| definitions::index_column(context.view, t, c)).into()
+}
+
+fn constraint_definition(context: &Context<'_>, constraint: u32, pretty: bool) -> Value {
+    context.view.tables.constraint(constraint).map(|(t, c)| definitions::constraint(context.view, t, c, pretty)).into()
+}
+
+/// An expression that the catalog holds as SQL, over the columns of its relation.
+fn expression(context: &Context<'_>, arguments: &[Value], pretty: bool) -> Value {
+    let table = context.view.table(oid(&arguments[1]));
+    deparse::expression(context.view, table, text(arguments.first()), None, pretty).into()
+}
+
+fn serial_sequence(context: &Context<'_>, table: &Value, column: &str) -> Result<Value> {
+    let relation = object(context, RegKind::Class, table)?;
+    let Some(t) = context.view.table(relation) else { return Ok(Value::Null) };
+    let found = t.columns.iter().find(|c| c.name == column);
+    let missing = || Error::new(Kind::UndefinedColumn, format!("column \"{column}\" of relation \"{}\" does not exist", t.name));
+    let sequence = found.ok_or_else(missing)?.sequence.and_then(|s| context.view.table(s));
+    Ok(sequence.map(|s| format!("{}.{}", quote_identifier(&s.schema), quote_identifier(&s.name))).into())
 }
 
 functions! {
@@ -136,8 +138,8 @@ functions! {
         Ok(c.view.roles.iter().find(|r| r.oid == role).map_or_else(|| format!("unknown (OID={role})"), |r| r.name.clone()).into())
     }; }
     "pg_get_expr" Stable true "an expression of the catalog as SQL" {
-        "text, oid" => "text" = |_, a| Ok(a[0].clone());
-        "text, oid, boolean" => "text" = |_, a| Ok(a[0].clone());
+        "text, oid" => "text" = |c, a| Ok(expression(c, a, false));
+        "text, oid, boolean" => "text" = |c, a| Ok(expression(c, a, a[2] == Value::Bool(true)));
     }
     "pg_get_function_arguments" Stable true "the arguments of a function, with defaults" { "oid" => "text" = |c, a| with_proc(c, a, |p| p.arguments_text(true).into()); }
     "pg_get_function_identity_arguments" Stable true "the arguments that tell an overload" { "oid" => "text" = |c, a| with_proc(c, a, |p| p.arguments_text(false).into()); }
@@ -147,25 +149,25 @@ functions! {
         p.arguments.iter().filter(|x| x.mode != Mode::Table).nth(at).and_then(|x| x.default.clone()).into()
     }); }
     "pg_get_function_sqlbody" Stable true "the body of a function in standard SQL; there is none" { "oid" => "text" = |_, _| Ok(Value::Null); }
-    "pg_get_functiondef" Stable true "the statement that creates a function" { "oid" => "text" = |c, a| with_proc(c, a, |p| function_definition(c, p).into()); }
+    "pg_get_functiondef" Stable true "the statement that creates a function" { "oid" => "text" = |c, a| with_proc(c, a, |p| definitions::function(c.view, p).into()); }
     "pg_get_viewdef" Stable true "the query of a view" {
-        "oid" => "text" = |c, a| Ok(view_definition(c, oid(&a[0])));
-        "oid, boolean" => "text" = |c, a| Ok(view_definition(c, oid(&a[0])));
-        "oid, integer" => "text" = |c, a| Ok(view_definition(c, oid(&a[0])));
-        "regclass" => "text" = |c, a| Ok(view_definition(c, object(c, RegKind::Class, &a[0])?));
-        "regclass, boolean" => "text" = |c, a| Ok(view_definition(c, object(c, RegKind::Class, &a[0])?));
+        "oid" => "text" = |c, a| Ok(view_definition(c, oid(&a[0]), false));
+        "oid, boolean" => "text" = |c, a| Ok(view_definition(c, oid(&a[0]), a[1] == Value::Bool(true)));
+        "oid, integer" => "text" = |c, a| Ok(view_definition(c, oid(&a[0]), true));
+        "regclass" => "text" = |c, a| Ok(view_definition(c, object(c, RegKind::Class, &a[0])?, false));
+        "regclass, boolean" => "text" = |c, a| Ok(view_definition(c, object(c, RegKind::Class, &a[0])?, a[1] == Value::Bool(true)));
     }
     "pg_get_ruledef" Stable true "the statement that creates a rule" {
-        "oid" => "text" = |c, a| Ok(rule_definition(c, oid(&a[0])));
-        "oid, boolean" => "text" = |c, a| Ok(rule_definition(c, oid(&a[0])));
+        "oid" => "text" = |c, a| Ok(rule_definition(c, oid(&a[0]), false));
+        "oid, boolean" => "text" = |c, a| Ok(rule_definition(c, oid(&a[0]), a[1] == Value::Bool(true)));
     }
     "pg_get_indexdef" Stable true "the statement that creates an index" {
-        "oid" => "text" = |_, _| Ok(Value::Null);
-        "oid, integer, boolean" => "text" = |_, _| Ok(Value::Null);
+        "oid" => "text" = |c, a| Ok(index_definition(c, oid(&a[0]), false));
+        "oid, integer, boolean" => "text" = |c, a| Ok(index_part(c, a));
     }
     "pg_get_constraintdef" Stable true "a constraint as SQL" {
-        "oid" => "text" = |_, _| Ok(Value::Null);
-        "oid, boolean" => "text" = |_, _| Ok(Value::Null);
+        "oid" => "text" = |c, a| Ok(constraint_definition(c, oid(&a[0]), false));
+        "oid, boolean" => "text" = |c, a| Ok(constraint_definition(c, oid(&a[0]), a[1] == Value::Bool(true)));
     }
     "pg_get_triggerdef" Stable true "the statement that creates a trigger" {
         "oid" => "text" = |_, _| Ok(Value::Null);
@@ -175,42 +177,54 @@ functions! {
     "pg_get_partition_constraintdef" Stable true "the constraint of a partition" { "oid" => "text" = |_, _| Ok(Value::Null); }
     "pg_get_statisticsobjdef" Stable true "the statement that creates extended statistics" { "oid" => "text" = |_, _| Ok(Value::Null); }
     "pg_get_statisticsobjdef_columns" Stable true "the columns of extended statistics" { "oid" => "text" = |_, _| Ok(Value::Null); }
-    "pg_get_serial_sequence" Stable true "the sequence behind a column" { "text, text" => "text" = |c, a| {
-        names::resolve(c.view, RegKind::Class, text(a.first()))?;
-        Ok(Value::Null)
-    }; }
-    "oidvectortypes" Stable true "the names of a list of types" { "oid[]" => "text" = |_, a| Ok(match &a[0] {
+    "pg_get_serial_sequence" Stable true "the sequence behind a column" { "text, text" => "text" = |c, a| serial_sequence(c, &a[0], text(a.get(1))); }
+    "oidvectortypes" Stable true "the names of a list of types" { "oidvector" => "text" = |_, a| Ok(match &a[0] {
         Value::Ints(oids) => oids.iter().map(|o| types::format_type(u32::try_from(*o).unwrap_or(0), None)).collect::<Vec<_>>().join(", ").into(),
         _ => "".into(),
     }); }
     "pg_relation_is_publishable" Stable true "whether logical replication could publish a relation" { "regclass" => "boolean" = |c, a| {
         let relation = object(c, RegKind::Class, &a[0])?;
-        Ok(c.view.table(relation).map(|t| t.kind == TableKind::Table).into())
+        Ok(c.view.table(relation).map(|t| t.is_table()).into())
     }; }
     "pg_relation_is_updatable" Stable true "which changes a relation takes" { "regclass, boolean" => "integer" = |c, a| {
         let relation = object(c, RegKind::Class, &a[0])?;
-        Ok((if c.view.table(relation).is_some_and(|t| t.kind == TableKind::Table) { 28 } else { 0 }).into())
+        Ok((if c.view.table(relation).is_some_and(|t| t.is_table()) { 28 } else { 0 }).into())
     }; }
+    "parse_ident" Immutable true "the parts of a dotted name" {
+        "text" => "text[]" = |_, a| Ok(names::parts(text(a.first()))?.into());
+        "text, boolean" => "text[]" = |_, a| Ok(names::parts(text(a.first()))?.into());
+    }
+    "pg_stat_get_numscans" Stable true "scans of a table since the server started" { "oid" => "bigint" = |c, a| Ok(c.view.live.counters(oid(&a[0])).map(|n| n.scans).into()); }
+    "pg_stat_get_live_tuples" Stable true "rows of a table" { "oid" => "bigint" = |c, a| Ok(c.view.table(oid(&a[0])).and_then(|t| t.rows).into()); }
+    "pg_stat_get_dead_tuples" Stable true "rows of a table that are deleted and not yet removed; there are none" { "oid" => "bigint" = |c, a| Ok(c.view.table(oid(&a[0])).map(|_| 0).into()); }
     "pg_is_other_temp_schema" Stable true "whether a schema is another session's temporary one" { "oid" => "boolean" = |_, _| Ok(false.into()); }
     "pg_my_temp_schema" Stable true "the temporary schema of the session; 0 is none" { "" => "oid" = |_, _| Ok(0.into()); }
 }
 
 fn comment(context: &Context<'_>, object: u32, class: u32) -> Value {
     let view = context.view;
+    let kept = |key: String| view.comments.get(&key).filter(|text| !text.is_empty()).cloned();
     let found = match class {
-        oids::PG_CLASS => view
-            .table(object)
-            .and_then(|t| t.comment.clone())
-            .or_else(|| classes::descriptions().find(|(o, _, _)| *o == object).map(|(_, _, text)| text.to_owned())),
+        oids::PG_CLASS => match view.tables.by_oid(object) {
+            Some(t) => t.comment.clone(),
+            None => view.tables.index(object).and_then(|(_, i)| i.comment.clone()).or_else(|| system(view, object, class)),
+        },
+        oids::PG_CONSTRAINT => view.tables.constraint(object).and_then(|(_, c)| c.comment.clone()),
         oids::PG_NAMESPACE => view.schemas.iter().find(|s| s.oid == object).and_then(|s| s.comment.clone()).or_else(|| system(view, object, class)),
         oids::PG_AUTHID => view.roles.iter().find(|r| r.oid == object).and_then(|r| r.comment.clone()),
+        oids::PG_DATABASE if object == oids::DATABASE_OID => kept(format!("database {}", view.session.database)),
         oids::PG_PROC => names::proc(view, object).map(|p| p.comment.clone()).filter(|text| !text.is_empty()),
+        oids::PG_TYPE => types::by_oid(object).map(|t| t.comment.to_owned()).filter(|text| !text.is_empty()),
         _ => system(view, object, class),
     };
     found.into()
 }
 
 fn system(view: &crate::system::view::SystemView, object: u32, class: u32) -> Option<String> {
+    // Classes without system comments are not looked for among those of thousands of functions.
+    if ![oids::PG_CLASS, oids::PG_NAMESPACE, oids::PG_OPERATOR].contains(&class) || view.tables.by_oid(object).is_some() {
+        return None;
+    }
     procs::descriptions(view).into_iter().find(|(o, c, _)| *o == object && *c == class).map(|(_, _, text)| text.to_owned())
 }
 
@@ -250,6 +264,8 @@ functions! {
     REG:
     "regclass" Stable true "a relation by its name" { "regclass" => "regclass" = |c, a| cast(c, RegKind::Class, &a[0]); }
     "regproc" Stable true "a function by its name" { "regproc" => "regproc" = |c, a| cast(c, RegKind::Proc, &a[0]); }
+    "regprocedure" Stable true "a function by its name and types" { "regprocedure" => "regprocedure" = |c, a| cast(c, RegKind::Procedure, &a[0]); }
+    "regprocedure_text" Stable true "the name of a function with its types" { "oid" => "text" = |c, a| printed(c, RegKind::Procedure, &a[0]); }
     "regtype" Stable true "a type by its name" { "regtype" => "regtype" = |c, a| cast(c, RegKind::Type, &a[0]); }
     "regnamespace" Stable true "a schema by its name" { "regnamespace" => "regnamespace" = |c, a| cast(c, RegKind::Namespace, &a[0]); }
     "regrole" Stable true "a role by its name" { "regrole" => "regrole" = |c, a| cast(c, RegKind::Role, &a[0]); }
@@ -260,7 +276,7 @@ functions! {
     "regrole_text" Stable true "the name of a role" { "oid" => "text" = |c, a| printed(c, RegKind::Role, &a[0]); }
     "to_regclass" Stable true "a relation by its name, or NULL" { "text" => "regclass" = |c, a| lookup(c, RegKind::Class, &a[0]); }
     "to_regproc" Stable true "a function by its name, or NULL" { "text" => "regproc" = |c, a| lookup(c, RegKind::Proc, &a[0]); }
-    "to_regprocedure" Stable true "a function by name and types, or NULL" { "text" => "regproc" = |c, a| lookup(c, RegKind::Proc, &a[0]); }
+    "to_regprocedure" Stable true "a function by name and types, or NULL" { "text" => "regprocedure" = |c, a| lookup(c, RegKind::Procedure, &a[0]); }
     "to_regtype" Stable true "a type by its name, or NULL" { "text" => "regtype" = |c, a| lookup(c, RegKind::Type, &a[0]); }
     "to_regnamespace" Stable true "a schema by its name, or NULL" { "text" => "regnamespace" = |c, a| lookup(c, RegKind::Namespace, &a[0]); }
     "to_regrole" Stable true "a role by its name, or NULL" { "text" => "regrole" = |c, a| lookup(c, RegKind::Role, &a[0]); }

@@ -22,7 +22,8 @@ use squilla_core::types::SqlType;
 use crate::postgres::{column_names, registry, rewrite};
 use crate::system::procs::{assemble, declared};
 use crate::system::table::SystemTable;
-use crate::system::view::{ColumnInfo, RoleInfo, SchemaInfo, SystemView, TableInfo, TableKind, ViewSource};
+use crate::system::objects::{ColumnInfo, RoleInfo, SchemaInfo, TableInfo, TableKind};
+use crate::system::view::{SystemView, ViewSource};
 
 #[derive(Debug)]
 struct Fixed(Arc<SystemView>);
@@ -39,11 +40,10 @@ impl ViewSource for Fixed {
 
 fn column(name: &str, ty: &str, not_null: bool, default: Option<&str>) -> ColumnInfo {
     ColumnInfo {
-        name: name.into(),
-        ty: SqlType::parse(ty).unwrap(),
         not_null,
         default: default.map(str::to_owned),
         comment: (name == "b").then(|| "letters".to_owned()),
+        ..ColumnInfo::new(name, SqlType::parse(ty).unwrap())
     }
 }
 
@@ -58,6 +58,7 @@ fn table(oid: u32, name: &str, kind: TableKind, columns: Vec<ColumnInfo>) -> Tab
         kind,
         bytes: Some(8192),
         rows: Some(3),
+        ..TableInfo::default()
     }
 }
 
@@ -99,9 +100,9 @@ fn view() -> SystemView {
     };
     SystemView {
         schemas: Arc::new(vec![schema(2200, "public"), schema(16490, "s")]),
-        tables: Arc::new(tables),
+        tables: Arc::new(tables.into()),
         roles: Arc::new(vec![role(10, "squilla", true, vec![]), role(16480, "ann", false, vec!["squilla".into()])]),
-        procs: Arc::new(assemble(declared(&Declaration::parse(PAGES).unwrap(), "document").into_iter().chain(registry::procs()))),
+        procs: Arc::new(assemble(declared(&Declaration::parse(PAGES).unwrap(), "document").into_iter().chain(registry::procs())).into()),
         ..SystemView::default()
     }
 }

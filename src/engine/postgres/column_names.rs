@@ -102,8 +102,11 @@ fn grouped(select: &Select) -> HashSet<String> {
     }
 }
 
-/// Names every expression of a select list.
-pub fn assign(select: &mut Select) {
+/// Names every expression of a select list. In the outermost one a column beside a wildcard may be named twice: nothing
+/// refers to it by name, so the one that is written out is marked.
+pub fn assign(select: &mut Select, outermost: bool) {
+    let wild = |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+    let beside_wildcard = outermost && select.projection.iter().any(wild);
     let avoid = grouped(select);
     let mut used: HashSet<String> = HashSet::new();
     let mut unique = |wanted: &str, avoid: &HashSet<String>| {
@@ -120,7 +123,14 @@ pub fn assign(select: &mut Select) {
             SelectItem::UnnamedExpr(expr) => {
                 let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
                 let wanted = name(expr);
-                let given = if plain { unique(&wanted, &HashSet::new()) } else { unique(&wanted, &avoid) };
+                let given = if plain && beside_wildcard {
+                    // A name that is taken, so that it gets a mark.
+                    unique(&wanted, &HashSet::from([wanted.clone()]))
+                } else if plain {
+                    unique(&wanted, &HashSet::new())
+                } else {
+                    unique(&wanted, &avoid)
+                };
                 if !plain || given != wanted {
                     let expr = std::mem::replace(expr, Expr::value(Value::Null));
                     *item = SelectItem::ExprWithAlias { expr, alias: Ident::with_quote('"', given) };
@@ -184,7 +194,7 @@ mod tests {
             unreachable!()
         };
         let SetExpr::Select(select) = query.body.as_mut() else { unreachable!() };
-        assign(select);
+        assign(select, true);
         let names: Vec<String> = select
             .projection
             .iter()

@@ -10,8 +10,8 @@ use arrow::array::StringArray;
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
-use datafusion::logical_expr::{Expr, ExprSchemable, ScalarUDF};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
 use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
 
@@ -31,7 +31,7 @@ fn literal(value: &Expr, other: &Expr, schema: &DFSchema) -> DataFusionResult<Op
     let Some(Some(text)) = scalar.try_as_str() else { return Ok(None) };
     let Ok((_, field)) = other.to_field(schema) else { return Ok(None) };
     let ty = SqlType::of_field(&field);
-    if !matches!(ty, SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Uuid) || matches!(other, Expr::Literal(_, _)) {
+    if !matches!(ty, SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Uuid | SqlType::Bool) || matches!(other, Expr::Literal(_, _)) {
         return Ok(None);
     }
     let source = Arc::new(StringArray::from(vec![text])) as arrow::array::ArrayRef;
@@ -41,6 +41,18 @@ fn literal(value: &Expr, other: &Expr, schema: &DFSchema) -> DataFusionResult<Op
 }
 
 impl ExprPlanner for PostgresExpressions {
+    /// Subscripts of int2vector and oidvector begin at 0.
+    fn plan_field_access(&self, mut expr: RawFieldAccessExpr, schema: &DFSchema) -> DataFusionResult<PlannerResult<RawFieldAccessExpr>> {
+        let of_catalog = |e: &Expr| e.to_field(schema).is_ok_and(|(_, f)| matches!(SqlType::of_field(&f), SqlType::Int2Vector | SqlType::OidVector));
+        if let GetFieldAccess::ListIndex { key } = &mut expr.field_access
+            && of_catalog(&expr.expr)
+        {
+            let index = std::mem::replace(key.as_mut(), lit(1_i64));
+            **key = index + lit(1_i64);
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
     fn plan_binary_op(&self, mut expr: RawBinaryExpr, schema: &DFSchema) -> DataFusionResult<PlannerResult<RawBinaryExpr>> {
         if let Some(function) = json::operator(&expr.op).and_then(|name| JSON.iter().find(|f| f.name() == name))
             && expr.left.to_field(schema).is_ok_and(|(_, field)| matches!(SqlType::of_field(&field), SqlType::Json | SqlType::Jsonb))

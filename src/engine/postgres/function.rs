@@ -105,8 +105,8 @@ fn fit(given: &DataType, wanted: &SqlType) -> Option<(DataType, u8)> {
         SqlType::Reg(_) if is_text(given) => (DataType::Utf8, 2),
         SqlType::Reg(_) | SqlType::Oid if given.is_integer() => (DataType::Int64, 4),
         SqlType::Oid if is_text(given) => (DataType::Int64, 1),
-        SqlType::Array(_) if is_list(given) => (given.clone(), 3),
-        SqlType::Array(_) => return None,
+        SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector if is_list(given) => (given.clone(), 3),
+        SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector => return None,
         // Anything has a text form.
         SqlType::Text if is_text(given) => (target, 3),
         SqlType::Text => (target, 1),

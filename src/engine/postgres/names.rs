@@ -78,7 +78,7 @@ pub fn find(view: &SystemView, kind: RegKind, name: &str) -> Result<Option<u32>>
             let (_, name) = schema_and_name(name)?;
             view.roles.iter().find(|r| r.name == name).map(|r| r.oid)
         }
-        RegKind::Proc => return function(view, name),
+        RegKind::Proc | RegKind::Procedure => return function(view, name),
     })
 }
 
@@ -96,7 +96,7 @@ fn function(view: &SystemView, text: &str) -> Result<Option<u32>> {
         },
         None => None,
     };
-    let mut candidates = view.procs.iter().filter(|p| p.name == name && schema.is_none_or(|s| s == p.schema));
+    let mut candidates = view.procs.named(&name).filter(|p| schema.is_none_or(|s| s == p.schema));
     let Some(arguments) = arguments else {
         let first = candidates.next().map(|p| p.oid);
         return match candidates.next() {
@@ -113,7 +113,7 @@ fn function(view: &SystemView, text: &str) -> Result<Option<u32>> {
 pub fn resolve(view: &SystemView, kind: RegKind, name: &str) -> Result<u32> {
     let missing = || match kind {
         RegKind::Class => Error::new(Kind::UndefinedTable, format!("relation \"{name}\" does not exist")),
-        RegKind::Proc => Error::new(Kind::UndefinedFunction, format!("function \"{name}\" does not exist")),
+        RegKind::Proc | RegKind::Procedure => Error::new(Kind::UndefinedFunction, format!("function \"{name}\" does not exist")),
         RegKind::Type => Error::new(Kind::UndefinedObject, format!("type \"{name}\" does not exist")),
         RegKind::Namespace => Error::new(Kind::UndefinedSchema, format!("schema \"{name}\" does not exist")),
         RegKind::Role => Error::new(Kind::UndefinedObject, format!("role \"{name}\" does not exist")),
@@ -138,14 +138,23 @@ pub fn print(view: &SystemView, kind: RegKind, oid: u32) -> String {
         RegKind::Type => types::by_oid(oid).map(|_| types::format_type(oid, None)),
         RegKind::Namespace => view.schema_name(oid).map(quote_identifier),
         RegKind::Role => view.roles.iter().find(|r| r.oid == oid).map(|r| quote_identifier(&r.name)),
-        RegKind::Proc => proc(view, oid).map(|p| qualified(None, &p.name)),
+        RegKind::Proc => proc(view, oid).map(|p| qualified(hidden(view, p), &p.name)),
+        RegKind::Procedure => proc(view, oid).map(|p| {
+            let types: Vec<String> = p.inputs().map(|a| types::format_type(a.ty, None)).collect();
+            format!("{}({})", qualified(hidden(view, p), &p.name), types.join(","))
+        }),
     };
     name.unwrap_or_else(|| oid.to_string())
 }
 
+/// The schema of a function that an unqualified call does not find.
+fn hidden<'a>(view: &'a SystemView, proc: &Proc) -> Option<&'a str> {
+    view.schema_name(proc.schema).filter(|_| proc_visible(view, proc.oid) == Some(false))
+}
+
 /// The function of this OID.
 pub fn proc(view: &SystemView, oid: u32) -> Option<&Proc> {
-    view.procs.iter().find(|p| p.oid == oid)
+    view.procs.by_oid(oid)
 }
 
 /// Whether an unqualified call of this name can mean this function.

@@ -65,6 +65,12 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
                 values.as_primitive::<Float32Type>().iter().map(|v| v.map_or_else(|| "NULL".into(), |v| float(f64::from(v), true))).collect();
             format!("[{}]", items.join(","))
         }
+        SqlType::Int2Vector | SqlType::OidVector => {
+            let values = cast(&one(), &DataType::List(Arc::new(arrow::datatypes::Field::new("item", DataType::Int64, true))))?;
+            let values = values.as_list::<i32>().value(0);
+            let items: Vec<String> = values.as_primitive::<arrow::datatypes::Int64Type>().values().iter().map(i64::to_string).collect();
+            items.join(" ")
+        }
         SqlType::Array(element) => {
             let values = match source.data_type() {
                 DataType::List(_) => source.as_list::<i32>().value(row),

@@ -191,6 +191,6 @@ functions! {
     "row_security_active" Stable true "whether row security applies; there is none" { "regclass" => "boolean" = |c, a| { object(c, RegKind::Class, &a[0])?; Ok(false.into()) }; }
     "pg_column_is_updatable" Stable true "whether a column can be changed" { "regclass, smallint, boolean" => "boolean" = |c, a| {
         let table = object(c, RegKind::Class, &a[0])?;
-        Ok(c.view.table(table).is_some_and(|t| t.kind == crate::system::view::TableKind::Table && oid(&a[1]) as usize <= t.columns.len()).into())
+        Ok(c.view.table(table).is_some_and(|t| t.is_table() && oid(&a[1]) as usize <= t.columns.len()).into())
     }; }
 }

@@ -21,8 +21,8 @@ use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{
-    aggregate, arithmetic, bounded, buckets, bytes, cast, checked, encoding, fields, hashing, json, json_edit, json_path, number, ordered_aggregate,
-    regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
+    aggregate, arithmetic, bounded, buckets, bytes, cast, checked, encoding, expand_array, fields, hashing, json, json_edit, json_path, number,
+    ordered_aggregate, regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
 };
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
@@ -44,6 +44,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.push(buckets::udf());
     all.extend(checked::udfs());
     all.extend(bounded::udfs());
+    all.extend(expand_array::udfs());
     all.push(to_char::udf());
     all.push(series::udf());
     all.extend(arithmetic::udfs());
@@ -124,7 +125,9 @@ fn described(
         .filter_map(|types| {
             let any = types.is_empty() && !matches!(signature, datafusion::logical_expr::TypeSignature::Nullary);
             // Some functions of DataFusion index their argument types: they are not asked without any.
+            let counts = any && name == "count";
             let result = (!any).then(|| returns(&types)).flatten().map_or(SqlType::Any, |t| SqlType::of_arrow(&t));
+            let result = if counts { SqlType::Int8 } else { result };
             let arguments: Vec<u32> = if any { vec![2276] } else { types.iter().map(|t| SqlType::of_arrow(t).oid()).collect() };
             (!arguments.contains(&705)).then(|| internal(name, arguments, if result == SqlType::Unknown { 2283 } else { result.oid() }))
         })

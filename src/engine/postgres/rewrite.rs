@@ -17,7 +17,7 @@ use crate::postgres::casts::{converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::{column_names, fields, json, json_edit, ordered_aggregate, regexp, subquery, whole_row};
+use crate::postgres::{column_names, expand_array, fields, hoist, json, json_edit, ordered_aggregate, regexp, subquery, whole_row};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -60,6 +60,7 @@ impl VisitorMut for Rewriter {
     type Break = Box<Error>;
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
+        hoist::hoist(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().for_each(|row| row.iter_mut().for_each(integer));
         }
@@ -67,7 +68,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
-        column_names::assign(select);
+        column_names::assign(select, self.scopes.is_empty());
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 integer(expr);
@@ -109,6 +110,7 @@ impl VisitorMut for Rewriter {
             let error = Error::new(Kind::Syntax, format!("syntax error at or near \"{}\"", word.value));
             return ControlFlow::Break(Box::new(error));
         }
+        expand_array::in_from(factor);
         table(factor);
         ControlFlow::Continue(())
     }
@@ -301,6 +303,11 @@ impl Rewriter {
                     *expr = whole_row::reference(&name);
                 } else if let Some(column) = self.rows.iter().rev().find_map(|r| r.get(&name)) {
                     *expr = Expr::CompoundIdentifier(vec![id.clone(), column.clone()]);
+                } else if name == "xmin"
+                    && let Some([Some(table)]) = self.scopes.last().map(|s| s.values().collect::<Vec<_>>()).as_deref()
+                    && is_system(table)
+                {
+                    *expr = call("squilla_catalog_version", Vec::new());
                 } else if name == "tableoid"
                     && let Some([Some(table)]) = self.scopes.last().map(|s| s.values().collect::<Vec<_>>()).as_deref()
                 {
@@ -309,6 +316,12 @@ impl Rewriter {
             }
             Expr::CompoundIdentifier(ids) => {
                 if let [.., alias, column] = ids.as_slice()
+                    && folded(column) == "xmin"
+                    && let Some(Some(table)) = self.scopes.iter().rev().find_map(|s| s.get(&folded(alias)))
+                    && is_system(table)
+                {
+                    *expr = call("squilla_catalog_version", Vec::new());
+                } else if let [.., alias, column] = ids.as_slice()
                     && folded(column) == "tableoid"
                     && let Some(Some(table)) = self.scopes.iter().rev().find_map(|s| s.get(&folded(alias)))
                 {
@@ -416,6 +429,7 @@ fn function(expr: &mut Expr) -> Result<()> {
     if json_array(expr) {
         return Ok(());
     }
+    expand_array::in_list(expr);
     let Expr::Function(function) = expr else { return Ok(()) };
     if let Some(ty) = function.name.0.last().and_then(|p| p.as_ident()).and_then(|id| unsigned(&folded(id))) {
         *expr = cast(std::mem::replace(expr, Expr::value(Value::Null)), ty);
@@ -512,6 +526,16 @@ pub fn empty_query() -> Result<Query> {
     match parsed.into_iter().next() {
         Some(Statement::Query(query)) => Ok(*query),
         _ => Err(Error::internal("an empty query does not parse")),
+    }
+}
+
+/// Whether a name is that of a system relation: its rows are as new as the catalog.
+fn is_system(table: &ObjectName) -> bool {
+    let parts = parts(table).unwrap_or_default();
+    match parts.as_slice() {
+        [name] => crate::system::shapes::find("pg_catalog", &name.to_lowercase()).is_some(),
+        [.., schema, name] => crate::system::shapes::find(&schema.to_lowercase(), &name.to_lowercase()).is_some(),
+        [] => false,
     }
 }
 

@@ -119,6 +119,7 @@ functions! {
         Value::Text(name) => Ok(c.source.set_config(name, text(a.get(1)), a[2] == Value::Bool(true))?.into()),
         _ => Err(Error::new(Kind::InvalidArgument, "SET requires parameter name")),
     }; }
+    "squilla_catalog_version" Stable true "a number that grows with every change of the catalog" { "" => "xid" = |c, _| Ok(c.view.session.catalog_version.into()); }
     "pg_client_encoding" Stable true "the encoding of the client" { "" => "name" = |c, _| Ok(c.view.settings.get("client_encoding").into()); }
     "getdatabaseencoding" Stable true "the encoding of the database" { "" => "name" = |_, _| Ok("UTF8".into()); }
     "pg_encoding_to_char" Stable true "the name of an encoding" { "integer" => "name" = |_, a| Ok(match &a[0] {

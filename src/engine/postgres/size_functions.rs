@@ -77,7 +77,7 @@ functions! {
     "pg_tablespace_location" Stable true "the directory of a tablespace" { "oid" => "text" = |_, _| Ok("".into()); }
     "pg_relation_filenode" Stable true "the file number of a relation" { "regclass" => "oid" = |c, a| {
         let relation = object(c, RegKind::Class, &a[0])?;
-        Ok(c.view.table(relation).filter(|t| t.kind == crate::system::view::TableKind::Table).map(|t| t.oid).into())
+        Ok(c.view.table(relation).filter(|t| t.is_table()).map(|t| t.oid).into())
     }; }
     "pg_size_pretty" Immutable true "bytes in units that people read" { "bigint" => "text" = |_, a| Ok(match &a[0] {
         Value::Int(bytes) => pretty(*bytes).into(),

@@ -150,6 +150,10 @@ fn correlated(query: &Query) -> bool {
             ControlFlow::Continue(())
         }
         fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+            // A parameter of a function's body is a column of the caller in the end.
+            if matches!(expr, Expr::Value(v) if matches!(v.value, Value::Placeholder(_))) {
+                return ControlFlow::Break(());
+            }
             if let Expr::CompoundIdentifier(ids) = expr
                 && let Some(table) = ids.len().checked_sub(2).and_then(|i| ids.get(i))
                 && !self.scopes.is_empty()

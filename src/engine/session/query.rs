@@ -31,6 +31,8 @@ use crate::exec::env::StatementEnv;
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
+use crate::session::origin::Origins;
+use crate::session::sql_functions;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
 use crate::session::view::SessionView;
@@ -45,6 +47,17 @@ struct Planned {
     given: Vec<Option<SqlType>>,
     /// A source has to be resolved when the values of the parameters are known.
     late: bool,
+}
+
+/// What a query is planned with.
+#[derive(Default)]
+struct Around<'a> {
+    /// Values of parameters, which may name its sources.
+    values: Option<&'a [ScalarValue]>,
+    /// Tables of this statement, by name.
+    tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    /// How many functions in SQL are being planned around it.
+    nesting: usize,
 }
 
 /// What one statement runs in.
@@ -131,7 +144,7 @@ impl Session {
             let parameters = Box::pin(crate::command::parameter_types(self, statement, given)).await?;
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: Some(version), fields, parameters });
         };
-        let planned = self.plan_with(query, &statement.source, given, None, Vec::new()).await?;
+        let planned = self.plan_with(query, &statement.source, given, Around::default()).await?;
         let parameters = parameter_types(&planned.plan, &planned.given)?;
         let fields = Arc::new(self.result_fields(&planned.plan));
         // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
@@ -162,7 +175,7 @@ impl Session {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
             match &*prepared.statement.kind {
                 StatementKind::Sql(sql) => {
-                    self.plan_with((**sql).clone(), &prepared.statement.source, &given, Some(&parameters), Vec::new()).await?.plan
+                    self.plan_with((**sql).clone(), &prepared.statement.source, &given, Around { values: Some(&parameters), ..Around::default() }).await?.plan
                 }
                 _ => return Err(Error::internal("a plan without a query")),
             }
@@ -298,7 +311,7 @@ impl Session {
 
     /// Binds and plans a query.
     pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
-        self.plan_with(statement, text, given, None, Vec::new()).await.map(|planned| planned.plan)
+        self.plan_with(statement, text, given, Around::default()).await.map(|planned| planned.plan)
     }
 
     /// The same with tables of this statement, by name.
@@ -309,18 +322,29 @@ impl Session {
         given: &[Option<SqlType>],
         tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
     ) -> Result<LogicalPlan> {
-        self.plan_with(statement, text, given, None, tables).await.map(|planned| planned.plan)
+        self.plan_with(statement, text, given, Around { tables, ..Around::default() }).await.map(|planned| planned.plan)
     }
 
-    /// Binds and plans a query whose sources may be named by `values`.
+    /// Binds and plans the body of a function; `nesting` functions are being planned around it.
+    pub(crate) async fn plan_body(
+        self: &Arc<Self>,
+        statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        nesting: usize,
+    ) -> Result<LogicalPlan> {
+        self.plan_with(statement, text, given, Around { nesting, ..Around::default() }).await.map(|planned| planned.plan)
+    }
+
+    /// Binds and plans a query.
     async fn plan_with(
         self: &Arc<Self>,
         mut statement: ast::Statement,
         text: &str,
         given: &[Option<SqlType>],
-        values: Option<&[ScalarValue]>,
-        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+        around: Around<'_>,
     ) -> Result<Planned> {
+        let Around { values, tables, nesting } = around;
         let settings = self.settings();
         let data = self.snapshot();
         let search_path = self.search_path(&data);
@@ -331,11 +355,18 @@ impl Session {
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
+        let mut state = self.planning_state(&settings)?;
+        let built_in = |name: &str| {
+            state.scalar_functions().contains_key(name) || state.aggregate_functions().contains_key(name) || state.window_functions().contains_key(name)
+        };
+        let called = sql_functions::mark(&mut statement, &data, &search_path, &built_in)?;
+        for udf in called.udfs() {
+            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(udf)).map_err(from_datafusion)?;
+        }
         crate::bind::calls::bind(&mut statement, &context)?;
         // Calls of ours have told more types.
         let given = parameters_by_place(&mut statement, &given);
         let late = sources.iter().any(|s| s.late);
-        let state = self.planning_state(&settings)?;
         let mut made = self.resolve_sources(&sources, &state).await?;
         made.extend(tables);
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
@@ -349,6 +380,7 @@ impl Session {
         let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
         let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
+        let plan = if called.is_empty() { plan } else { self.call_functions(plan, &called, nesting).await? };
         Ok(Planned { plan, given, late })
     }
 
@@ -411,16 +443,14 @@ impl Session {
 
     /// Result columns of a plan.
     pub fn result_fields(&self, plan: &LogicalPlan) -> Vec<ResultField> {
-        plan.schema()
-            .fields()
-            .iter()
-            .map(|field| ResultField {
-                name: column_names::shown(field.name()).to_owned(),
-                ty: SqlType::of_field(field),
-                table_oid: 0,
-                column_number: 0,
-            })
-            .collect()
+        let data = self.snapshot();
+        let path = self.search_path(&data);
+        let origins = Origins { data: &data, path: &path };
+        let field = |(i, field): (usize, &arrow::datatypes::FieldRef)| {
+            let (table_oid, column_number) = origins.of(plan, i).unwrap_or((0, 0));
+            ResultField { name: column_names::shown(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid, column_number }
+        };
+        plan.schema().fields().iter().enumerate().map(field).collect()
     }
 
     /// Optimizes, lifts and makes operators.
@@ -433,7 +463,11 @@ impl Session {
 
     /// Executes a query's plan.
     pub async fn run_plan(self: &Arc<Self>, plan: LogicalPlan, text: &str) -> Result<RowStream> {
-        let frame = self.frame(text)?;
+        let mut frame = self.frame(text)?;
+        if crate::system::table::alone(&plan) {
+            // Small relations that are made in one piece: spreading them over threads costs more than it gives.
+            frame.state = one_partition(frame.state);
+        }
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
     }
@@ -449,6 +483,11 @@ impl Session {
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
         running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
     }
+}
+
+fn one_partition(state: SessionState) -> SessionState {
+    let config = state.config().clone().with_target_partitions(1);
+    SessionStateBuilder::new_from_existing(state).with_config(config).build()
 }
 
 /// A stream of ours as DataFusion's, for sinks.
@@ -489,11 +528,20 @@ impl<'a> Lookup<'a> {
 }
 
 impl Relations for Lookup<'_> {
-    fn view(&self, name: &[String]) -> Option<String> {
-        match &self.find(name)?.2.kind {
-            RelationKind::View { sql, .. } => Some(sql.clone()),
+    fn view(&self, name: &[String]) -> Option<(u32, String)> {
+        let relation = self.find(name)?.2;
+        match &relation.kind {
+            RelationKind::View { sql, .. } => Some((relation.oid, sql.clone())),
             _ => None,
         }
+    }
+
+    fn functions(&self, schema: Option<&str>, name: &str) -> Vec<crate::catalog::functions::FunctionEntry> {
+        self.data.functions_named(schema, self.search_path, name)
+    }
+
+    fn catalog(&self) -> &CatalogData {
+        self.data
     }
 
     fn is_source(&self, name: &str) -> bool {

@@ -60,7 +60,11 @@ pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, f
     let mut context = SessionContext::new_with_state(SessionStateBuilder::new_from_existing(state).with_analyzer_rules(rules).build());
     let no_session: Arc<dyn ViewSource> = Arc::new(SessionView(Weak::new()));
     registry::register(&mut context, &registry::functions(&no_session)).map_err(from_datafusion)?;
-    let mut state = context.state();
+    let state = context.state();
+    // Ours before DataFusion's own, which would take subscripts first.
+    let mut planners = state.expr_planners().to_vec();
+    planners.rotate_right(1);
+    let mut state = SessionStateBuilder::new_from_existing(state).with_expr_planners(planners).build();
     for udf in functions.udfs() {
         state.register_udf(Arc::clone(udf)).map_err(from_datafusion)?;
     }

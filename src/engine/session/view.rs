@@ -14,15 +14,14 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{CatalogData, RelationKind, ServerEntry};
 use crate::database::Database;
 use crate::session::relations::OtherRelations;
 use crate::session::shared::SessionShared;
-use crate::session::{Notice, Session};
+use crate::session::cursor::Cursor;
+use crate::session::{NamedStatement, Notice, Session};
 use crate::system::table::SystemTable;
 use crate::system::view::{
-    Action, ActivityRow, ColumnInfo, CursorRow, ModelRow, PreparedRow, RoleInfo, RowErrorRow, SchemaInfo, ServerInfo, SessionInfo, SystemView,
-    TableInfo, TableKind, ViewSource,
+    Action, ActivityRow, CursorRow, Live, ModelRow, PreparedRow, RowErrorRow, SessionInfo, SystemView, ViewSource,
 };
 
 /// The view source of one session. Weak: functions registered in a state must not keep the session alive.
@@ -90,28 +89,81 @@ impl OtherRelations for SessionView {
     }
 }
 
-fn picture(session: &Session) -> SystemView {
+/// What the picture of a session reads when it is asked: it may be asked after the session has ended.
+#[derive(Clone)]
+struct Now(Weak<Session>);
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Now")
+    }
+}
+
+impl Now {
+    fn list<T>(&self, make: impl FnOnce(&Arc<Session>) -> Vec<T>) -> Vec<T> {
+        self.0.upgrade().map(|session| make(&session)).unwrap_or_default()
+    }
+}
+
+impl Live for Now {
+    fn models(&self) -> Vec<ModelRow> {
+        self.list(|session| models(&session.database))
+    }
+
+    fn activity(&self) -> Vec<ActivityRow> {
+        self.list(|session| session.database.sessions().iter().map(activity).collect())
+    }
+
+    fn row_errors(&self) -> Vec<RowErrorRow> {
+        self.list(|session| {
+            let row = |e: crate::exec::row_errors::RowError| RowErrorRow {
+                query_id: e.query_id,
+                function: e.function,
+                uri: e.uri,
+                sqlstate: e.sqlstate.to_owned(),
+                message: e.message,
+                at: e.at_us,
+            };
+            session.database.row_errors.entries().into_iter().map(row).collect()
+        })
+    }
+
+    fn prepared(&self) -> Vec<PreparedRow> {
+        self.list(|session| {
+            let inner = session.inner.lock();
+            let row = |(name, named): (&String, &NamedStatement)| PreparedRow {
+                name: name.clone(),
+                statement: named.text.to_string(),
+                prepared_at: named.prepared_us,
+                parameters: named.prepared.parameter_types().to_vec(),
+                from_sql: named.from_sql,
+            };
+            inner.prepared.iter().map(row).collect()
+        })
+    }
+
+    fn cursors(&self) -> Vec<CursorRow> {
+        self.list(|session| {
+            let inner = session.inner.lock();
+            let row = |(name, cursor): (&String, &Cursor)| CursorRow {
+                name: name.clone(),
+                statement: cursor.text.to_string(),
+                holdable: cursor.hold,
+                binary: cursor.binary,
+                scrollable: cursor.scroll,
+                created_at: cursor.created_us,
+            };
+            inner.cursors.iter().map(row).collect()
+        })
+    }
+}
+
+fn picture(session: &Arc<Session>) -> SystemView {
     let database = &session.database;
     let data = session.snapshot();
+    let objects = database.objects(&data);
     let inner = session.inner.lock();
     let settings: Arc<Settings> = Arc::new(inner.settings.clone());
-    let prepared = inner.prepared.iter().map(|(name, named)| PreparedRow {
-        name: name.clone(),
-        statement: named.text.to_string(),
-        prepared_at: named.prepared_us,
-        parameters: named.prepared.parameter_types().to_vec(),
-        from_sql: named.from_sql,
-    });
-    let prepared = prepared.collect();
-    let cursors = inner.cursors.iter().map(|(name, cursor)| CursorRow {
-        name: name.clone(),
-        statement: cursor.text.to_string(),
-        holdable: cursor.hold,
-        binary: cursor.binary,
-        scrollable: cursor.scroll,
-        created_at: cursor.created_us,
-    });
-    let cursors = cursors.collect();
     let identity = inner.identity.clone();
     drop(inner);
     let client = session.shared.client_addr.map(|a| (a.ip().to_string(), a.port()));
@@ -124,101 +176,20 @@ fn picture(session: &Session) -> SystemView {
             client,
             server_start: database.started_us,
             config_load: database.started_us,
+            catalog_version: data.stamp,
             ..SessionInfo::default()
         },
         settings,
-        schemas: Arc::new(schemas(&data)),
-        tables: Arc::new(tables(&data)),
-        roles: Arc::new(roles(&data)),
-        servers: Arc::new(servers(&data)),
+        schemas: Arc::clone(&objects.schemas),
+        tables: Arc::clone(&objects.tables),
+        roles: Arc::clone(&objects.roles),
+        servers: Arc::clone(&objects.servers),
+        comments: Arc::clone(&objects.comments),
         catalog: Arc::clone(&data),
-        procs: database.procs(),
-        models: Arc::new(models(database)),
-        activity: database.sessions().iter().map(activity).collect(),
-        row_errors: database
-            .row_errors
-            .entries()
-            .into_iter()
-            .map(|e| RowErrorRow {
-                query_id: e.query_id,
-                function: e.function,
-                uri: e.uri,
-                sqlstate: e.sqlstate.to_owned(),
-                message: e.message,
-                at: e.at_us,
-            })
-            .collect(),
-        prepared,
-        cursors,
+        kept: Arc::clone(&objects.kept),
+        procs: Arc::clone(&objects.procs),
+        live: Arc::new(Now(Arc::downgrade(session))),
     }
-}
-
-fn schemas(data: &CatalogData) -> Vec<SchemaInfo> {
-    data.schemas.iter().map(|(name, s)| SchemaInfo { oid: s.oid, name: name.clone(), owner: s.owner.clone(), comment: s.comment.clone() }).collect()
-}
-
-fn tables(data: &CatalogData) -> Vec<TableInfo> {
-    let mut all = Vec::new();
-    for (schema, entry) in &data.schemas {
-        for (name, relation) in &entry.relations {
-            let columns = relation.columns.iter().map(|c| ColumnInfo {
-                name: c.name.clone(),
-                ty: c.sql_type().unwrap_or(squilla_core::types::SqlType::Text),
-                not_null: c.not_null,
-                default: c.default.clone(),
-                comment: c.comment.clone(),
-            });
-            let (kind, bytes, rows) = match &relation.kind {
-                RelationKind::Table { files, .. } => (TableKind::Table, Some(files.bytes()), Some(files.live_rows())),
-                RelationKind::Sequence(_) => continue,
-                RelationKind::View { sql, .. } => (TableKind::View { sql: sql.clone() }, None, None),
-                RelationKind::External { format, location, .. } => {
-                    (TableKind::External { format: format.clone(), location: location.clone() }, None, None)
-                }
-            };
-            all.push(TableInfo {
-                oid: relation.oid,
-                schema: schema.clone(),
-                name: name.clone(),
-                owner: relation.owner.clone(),
-                comment: relation.comment.clone(),
-                columns: columns.collect(),
-                kind,
-                bytes,
-                rows,
-            });
-        }
-    }
-    all
-}
-
-fn servers(data: &CatalogData) -> Vec<ServerInfo> {
-    let server = |(name, s): (&String, &ServerEntry)| ServerInfo {
-        oid: s.oid,
-        name: name.clone(),
-        owner: s.owner.clone(),
-        wrapper: s.wrapper.clone(),
-        options: s.options.iter().map(|(k, v)| format!("{k}={v}")).collect(),
-        mapping: s.mapping.as_ref().map(|m| m.oid),
-    };
-    data.servers.iter().map(server).collect()
-}
-
-fn roles(data: &CatalogData) -> Vec<RoleInfo> {
-    data.listed_roles()
-        .map(|(name, r)| RoleInfo {
-            oid: r.oid,
-            name: name.clone(),
-            superuser: r.superuser,
-            login: r.login,
-            create_role: r.create_role,
-            create_db: r.create_db,
-            connection_limit: r.connection_limit,
-            has_password: r.scram_verifier.is_some(),
-            member_of: r.member_of.keys().cloned().collect(),
-            comment: None,
-        })
-        .collect()
 }
 
 fn models(database: &Arc<Database>) -> Vec<ModelRow> {
@@ -231,6 +202,7 @@ fn models(database: &Arc<Database>) -> Vec<ModelRow> {
         .into_iter()
         .map(|m| {
             let option = |name: &str, value: Option<String>| value.map(|v| format!("{name}={v}"));
+            let kept = format!("model {}", m.name);
             let options = [
                 option("format", m.format),
                 option("file", m.file),
@@ -247,7 +219,7 @@ fn models(database: &Arc<Database>) -> Vec<ModelRow> {
                 device: m.device,
                 loaded: false,
                 options: options.into_iter().flatten().collect(),
-                comment: m.comment,
+                comment: created.comments.get(&kept).filter(|text| !text.is_empty()).cloned().or(m.comment),
             }
         })
         .collect()

@@ -1,16 +1,20 @@
 //! Relations, their columns, schemas and comments: `pg_class` and what hangs on it.
 //!
 //! In: user relations of the catalog and the system relations themselves. Out: rows. Invariant: OIDs join: every
-//! `attrelid`, `relnamespace` and `objoid` names a row that exists. Deliberately absent: keys and indexes (`indexes`).
+//! `attrelid`, `relnamespace` and `objoid` names a row that exists. Deliberately absent: keys (`keys`), what depends on what (`dependencies`), system columns.
+
+use std::collections::HashSet;
 
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
+use crate::postgres::definitions;
+use crate::system::objects::{ConstraintKind, Identity, TableInfo, TableKind};
 use crate::system::procs::descriptions as other_descriptions;
-use crate::system::relation::{Column, Rows, Shape};
+use crate::system::relation::{Column, Rows};
 use crate::system::types::{self, TypeRow};
-use crate::system::view::{SystemView, TableInfo, TableKind};
-use crate::system::{oids, shapes};
+use crate::system::view::SystemView;
+use crate::system::{keys, oids, shapes};
 
 /// Columns of one relation, whoever declares it.
 struct Attribute<'a> {
@@ -22,15 +26,8 @@ struct Attribute<'a> {
     dimensions: i32,
     not_null: bool,
     has_default: bool,
-}
-
-/// `pg_class.relkind` of a user relation.
-pub fn kind(table: &TableInfo) -> &'static str {
-    match table.kind {
-        TableKind::Table => "r",
-        TableKind::View { .. } => "v",
-        TableKind::External { .. } => "f",
-    }
+    identity: &'static str,
+    generated: bool,
 }
 
 /// The type row of a column's type; text where a type has no row.
@@ -47,27 +44,69 @@ pub fn system_type(column: &Column) -> Option<&'static TypeRow> {
     .or_else(|| type_row(&column.ty()))
 }
 
+/// OID of the row type of a relation; 0 for one without.
+pub fn row_type(table: &TableInfo) -> u32 {
+    if matches!(table.kind, TableKind::Sequence(_)) { 0 } else { oids::derived("row type", &table.oid.to_string()) }
+}
+
+/// OID of the array over the row type of a relation.
+pub fn row_array(table: &TableInfo) -> u32 {
+    oids::derived("row type array", &table.oid.to_string())
+}
+
+/// What owns the rows of a relation.
+fn access_method(table: &TableInfo) -> u32 {
+    match table.kind {
+        TableKind::Table | TableKind::Materialized { .. } => oids::PARQUET_AM_OID,
+        _ => 0,
+    }
+}
+
 /// Fills `pg_class`.
 pub fn pg_class(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    let referred: HashSet<u32> =
+        view.tables.constraints().filter_map(|(_, c)| if let ConstraintKind::Foreign { table, .. } = c.kind { Some(table) } else { None }).collect();
     for t in view.tables.iter() {
-        let managed = t.kind == TableKind::Table;
-        let is_view = matches!(t.kind, TableKind::View { .. });
+        let method = access_method(t);
+        let stored = method != 0 || matches!(t.kind, TableKind::Sequence(_));
+        let foreign = t.constraints.iter().any(|c| matches!(c.kind, ConstraintKind::Foreign { .. }));
+        let tuples = if matches!(t.kind, TableKind::Sequence(_)) { 1.0 } else { t.rows.map_or(-1.0, |r| r as f64) };
         rows.push([
             ("oid", t.oid.into()),
             ("relname", (&t.name).into()),
             ("relnamespace", view.schema_oid(&t.schema).into()),
+            ("reltype", row_type(t).into()),
             ("relowner", view.role_oid(&t.owner).into()),
-            ("relam", (if managed { oids::PARQUET_AM_OID } else { 0 }).into()),
-            ("relfilenode", (if managed { t.oid } else { 0 }).into()),
+            ("relam", method.into()),
+            ("relfilenode", (if stored { t.oid } else { 0 }).into()),
             ("relpages", pages(t.bytes).into()),
-            ("reltuples", t.rows.map_or(-1.0, |r| r as f64).into()),
-            ("relpersistence", "p".into()),
-            ("relkind", kind(t).into()),
+            ("reltuples", tuples.into()),
+            ("relhasindex", (!t.indexes.is_empty()).into()),
+            ("relpersistence", (if t.temporary { "t" } else { "p" }).into()),
+            ("relkind", t.relkind().into()),
             ("relnatts", t.columns.len().into()),
-            ("relhasrules", is_view.into()),
-            ("relispopulated", true.into()),
-            ("relreplident", (if managed { "d" } else { "n" }).into()),
+            ("relchecks", t.constraints.iter().filter(|c| matches!(c.kind, ConstraintKind::Check { .. })).count().into()),
+            ("relhasrules", t.query().is_some().into()),
+            ("relhastriggers", (foreign || referred.contains(&t.oid)).into()),
+            ("relispopulated", (!matches!(t.kind, TableKind::Materialized { populated: false, .. })).into()),
+            ("relreplident", (if method != 0 { "d" } else { "n" }).into()),
         ]);
+        for i in &t.indexes {
+            rows.push([
+                ("oid", i.oid.into()),
+                ("relname", (&i.name).into()),
+                ("relnamespace", view.schema_oid(&t.schema).into()),
+                ("relowner", view.role_oid(&t.owner).into()),
+                ("relam", keys::method_oid(&i.method).into()),
+                ("relfilenode", i.oid.into()),
+                ("reltuples", tuples.into()),
+                ("relpersistence", (if t.temporary { "t" } else { "p" }).into()),
+                ("relkind", "i".into()),
+                ("relnatts", i.columns.len().into()),
+                ("relispopulated", true.into()),
+                ("relreplident", "n".into()),
+            ]);
+        }
     }
     for s in shapes::all() {
         rows.push([
@@ -107,32 +146,79 @@ fn pages(bytes: Option<u64>) -> i64 {
     bytes.map_or(0, |b| i64::try_from(b.div_ceil(8192)).unwrap_or(i64::MAX).min(i64::from(i32::MAX)))
 }
 
-fn attributes<'a>(view: &'a SystemView, mut visit: impl FnMut(Attribute<'a>)) {
-    for t in view.tables.iter() {
-        for (i, c) in t.columns.iter().enumerate() {
-            let Some(ty) = type_row(&c.ty) else { continue };
-            let modifier = match &c.ty {
-                SqlType::Array(element) => element.typmod(),
-                other => other.typmod(),
-            };
-            let dimensions = i32::from(matches!(c.ty, SqlType::Array(_)));
-            visit(Attribute {
-                relation: t.oid,
-                name: &c.name,
-                number: i + 1,
-                ty,
-                modifier,
-                dimensions,
-                not_null: c.not_null,
-                has_default: c.default.is_some(),
-            });
+/// Columns that every sequence has.
+const SEQUENCE_COLUMNS: &[(&str, u32)] = &[("last_value", 20), ("log_cnt", 20), ("is_called", 16)];
+
+fn modifier(ty: &SqlType) -> i32 {
+    match ty {
+        SqlType::Array(element) => element.typmod(),
+        other => other.typmod(),
+    }
+}
+
+fn of_table<'a>(t: &'a TableInfo, visit: &mut impl FnMut(Attribute<'a>)) {
+    let plain = |name, number, ty| Attribute {
+        relation: t.oid,
+        name,
+        number,
+        ty,
+        modifier: -1,
+        dimensions: 0,
+        not_null: false,
+        has_default: false,
+        identity: "",
+        generated: false,
+    };
+    if matches!(t.kind, TableKind::Sequence(_)) {
+        for (i, (name, oid)) in SEQUENCE_COLUMNS.iter().enumerate() {
+            types::by_oid(*oid).into_iter().for_each(|ty| visit(Attribute { not_null: true, ..plain(name, i + 1, ty) }));
+        }
+        return;
+    }
+    for (i, c) in t.columns.iter().enumerate() {
+        let Some(ty) = type_row(&c.ty) else { continue };
+        visit(Attribute {
+            modifier: modifier(&c.ty),
+            dimensions: i32::from(matches!(c.ty, SqlType::Array(_))),
+            not_null: c.not_null,
+            has_default: c.default.is_some() && c.identity.is_none(),
+            identity: match c.identity {
+                Some(Identity::Always) => "a",
+                Some(Identity::ByDefault) => "d",
+                None => "",
+            },
+            generated: c.generated,
+            ..plain(&c.name, i + 1, ty)
+        });
+    }
+    for index in &t.indexes {
+        for (i, key) in index.columns.iter().enumerate() {
+            let column = t.column(key.number);
+            let Some(ty) = column.map_or_else(|| types::by_oid(25), |c| type_row(&c.ty)) else { continue };
+            // A key that is an expression is called expr, as PostgreSQL does where it has no better name.
+            let name = column.map_or("expr", |c| c.name.as_str());
+            visit(Attribute { relation: index.oid, modifier: column.map_or(-1, |c| modifier(&c.ty)), ..plain(name, i + 1, ty) });
         }
     }
+}
+
+fn attributes<'a>(view: &'a SystemView, mut visit: impl FnMut(Attribute<'a>)) {
+    view.tables.iter().for_each(|t| of_table(t, &mut visit));
     for s in shapes::all() {
         for (i, c) in s.columns().enumerate() {
             let Some(ty) = system_type(&c) else { continue };
-            let dimensions = i32::from(ty.category == "A");
-            visit(Attribute { relation: s.oid, name: c.name, number: i + 1, ty, modifier: -1, dimensions, not_null: c.not_null, has_default: false });
+            visit(Attribute {
+                relation: s.oid,
+                name: c.name,
+                number: i + 1,
+                ty,
+                modifier: -1,
+                dimensions: i32::from(ty.category == "A"),
+                not_null: c.not_null,
+                has_default: false,
+                identity: "",
+                generated: false,
+            });
         }
     }
 }
@@ -155,6 +241,8 @@ pub fn pg_attribute(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("attstorage", a.ty.storage.into()),
             ("attnotnull", a.not_null.into()),
             ("atthasdef", a.has_default.into()),
+            ("attidentity", a.identity.into()),
+            ("attgenerated", (if a.generated { "s" } else { "" }).into()),
             ("attislocal", true.into()),
             ("attcollation", a.ty.collation.into()),
         ]);
@@ -171,7 +259,7 @@ pub fn default_oid(table: u32, number: usize) -> u32 {
 pub fn pg_attrdef(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for t in view.tables.iter() {
         for (i, c) in t.columns.iter().enumerate() {
-            if let Some(default) = &c.default {
+            if let Some(default) = definitions::default(view, t, c).filter(|_| c.identity.is_none()) {
                 rows.push([
                     ("oid", default_oid(t.oid, i + 1).into()),
                     ("adrelid", t.oid.into()),
@@ -222,44 +310,8 @@ pub fn pg_description(view: &SystemView, rows: &mut Rows) -> Result<()> {
         for (i, c) in t.columns.iter().enumerate() {
             c.comment.iter().for_each(|text| push(t.oid, oids::PG_CLASS, i + 1, text));
         }
-    }
-    Ok(())
-}
-
-/// OID of the rule behind a view.
-pub fn rule_oid(view: u32) -> u32 {
-    oids::derived("rule", &view.to_string())
-}
-
-/// Fills `pg_rewrite`: one `_RETURN` rule a view.
-pub fn pg_rewrite(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for t in view.tables.iter() {
-        if let TableKind::View { sql } = &t.kind {
-            rows.push([
-                ("oid", rule_oid(t.oid).into()),
-                ("rulename", "_RETURN".into()),
-                ("ev_class", t.oid.into()),
-                ("ev_type", "1".into()),
-                ("ev_enabled", "O".into()),
-                ("is_instead", true.into()),
-                ("ev_qual", "<>".into()),
-                ("ev_action", sql.into()),
-            ]);
-        }
-    }
-    Ok(())
-}
-
-/// Fills `pg_depend`: a view's rule hangs on its view.
-pub fn pg_depend(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for t in view.tables.iter().filter(|t| matches!(t.kind, TableKind::View { .. })) {
-        rows.push([
-            ("classid", oids::PG_REWRITE.into()),
-            ("objid", rule_oid(t.oid).into()),
-            ("refclassid", oids::PG_CLASS.into()),
-            ("refobjid", t.oid.into()),
-            ("deptype", "i".into()),
-        ]);
+        t.indexes.iter().for_each(|i| i.comment.iter().for_each(|text| push(i.oid, oids::PG_CLASS, 0, text)));
+        t.constraints.iter().for_each(|c| c.comment.iter().for_each(|text| push(c.oid, oids::PG_CONSTRAINT, 0, text)));
     }
     Ok(())
 }
@@ -271,46 +323,6 @@ pub fn pg_foreign_table(view: &SystemView, rows: &mut Rows) -> Result<()> {
             let options = vec![format!("format={format}"), format!("location={location}")];
             rows.push([("ftrelid", t.oid.into()), ("ftserver", oids::SERVER_OID.into()), ("ftoptions", options.into())]);
         }
-    }
-    Ok(())
-}
-
-fn system(kind: &'static str) -> impl Iterator<Item = &'static Shape> {
-    shapes::all().filter(move |s| s.kind == kind)
-}
-
-/// Fills `pg_tables`.
-pub fn pg_tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    let users = view.tables.iter().filter(|t| t.kind == TableKind::Table).map(|t| (t.schema.as_str(), t.name.as_str(), t.owner.as_str()));
-    let owner = view.roles.iter().find(|r| r.oid == oids::SUPERUSER_OID).map_or("squilla", |r| r.name.as_str());
-    for (schema, name, owner) in users.chain(system("r").map(|s| (s.schema, s.name, owner))) {
-        rows.push([
-            ("schemaname", schema.into()),
-            ("tablename", name.into()),
-            ("tableowner", owner.into()),
-            ("hasindexes", false.into()),
-            ("hasrules", false.into()),
-            ("hastriggers", false.into()),
-            ("rowsecurity", false.into()),
-        ]);
-    }
-    Ok(())
-}
-
-/// Fills `pg_views`.
-pub fn pg_views(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for t in view.tables.iter() {
-        if let TableKind::View { sql } = &t.kind {
-            rows.push([
-                ("schemaname", (&t.schema).into()),
-                ("viewname", (&t.name).into()),
-                ("viewowner", (&t.owner).into()),
-                ("definition", sql.into()),
-            ]);
-        }
-    }
-    for s in system("v") {
-        rows.push([("schemaname", s.schema.into()), ("viewname", s.name.into()), ("viewowner", "squilla".into())]);
     }
     Ok(())
 }

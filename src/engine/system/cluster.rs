@@ -8,7 +8,8 @@ use squilla_core::settings::{Context, SETTINGS, SettingKind, Source};
 
 use crate::system::oids;
 use crate::system::relation::{Rows, Value};
-use crate::system::view::{RoleInfo, SystemView};
+use crate::system::objects::RoleInfo;
+use crate::system::view::SystemView;
 
 /// Fills `pg_database`.
 pub fn pg_database(view: &SystemView, rows: &mut Rows) -> Result<()> {
@@ -115,8 +116,11 @@ pub fn pg_auth_members(view: &SystemView, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-/// Fills `pg_shdescription`: comments of roles.
+/// Fills `pg_shdescription`: comments of roles and of the database.
 pub fn pg_shdescription(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    if let Some(comment) = view.comments.get(&format!("database {}", view.session.database)).filter(|c| !c.is_empty()) {
+        rows.push([("objoid", oids::DATABASE_OID.into()), ("classoid", oids::PG_DATABASE.into()), ("description", comment.into())]);
+    }
     for r in view.roles.iter() {
         if let Some(comment) = &r.comment {
             rows.push([("objoid", r.oid.into()), ("classoid", oids::PG_AUTHID.into()), ("description", comment.into())]);
@@ -190,12 +194,6 @@ pub fn pg_language(_: &SystemView, rows: &mut Rows) -> Result<()> {
             ("lanpltrusted", (name == "sql").into()),
         ]);
     }
-    Ok(())
-}
-
-/// Fills `pg_am`.
-pub fn pg_am(_: &SystemView, rows: &mut Rows) -> Result<()> {
-    rows.push([("oid", oids::PARQUET_AM_OID.into()), ("amname", "parquet".into()), ("amtype", "t".into())]);
     Ok(())
 }
 

@@ -1,14 +1,17 @@
 //! `information_schema`: the standard's names for tables, columns, views and privileges.
 //!
 //! In: the view. Out: rows. Invariant: `data_type` is PostgreSQL's name of the type, never Arrow's. User relations and
-//! system relations are both there, as in PostgreSQL. Deliberately absent: routines (`routines`) and constraints.
+//! system relations are both there, as in PostgreSQL. Deliberately absent: routines (`routines`) and
+//! constraints (`keys`).
 
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
 use crate::system::relation::{Rows, Value};
 use crate::system::types::{self, TypeRow};
-use crate::system::view::{SystemView, TableInfo, TableKind};
+use crate::postgres::{definitions, deparse};
+use crate::system::objects::{ColumnInfo, Identity, TableInfo, TableKind};
+use crate::system::view::SystemView;
 use crate::system::{classes, oids, shapes};
 
 /// Fills `information_schema_catalog_name`.
@@ -37,13 +40,16 @@ fn yes(value: bool) -> Value {
 
 /// Fills `tables`.
 pub fn tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    let users = view.tables.iter().map(|t| {
+    // Sequences and materialized views are no tables to the standard.
+    let users = view.tables.iter().filter_map(|t| {
         let kind = match t.kind {
+            TableKind::Table if t.temporary => "LOCAL TEMPORARY",
             TableKind::Table => "BASE TABLE",
             TableKind::View { .. } => "VIEW",
             TableKind::External { .. } => "FOREIGN",
+            TableKind::Materialized { .. } | TableKind::Sequence(_) => return None,
         };
-        (t.schema.as_str(), t.name.as_str(), kind, t.kind == TableKind::Table)
+        Some((t.schema.as_str(), t.name.as_str(), kind, t.is_table()))
     });
     let system = shapes::all().map(|s| (s.schema, s.name, if s.kind == "v" { "VIEW" } else { "BASE TABLE" }, false));
     for (schema, name, kind, insertable) in users.chain(system) {
@@ -65,6 +71,8 @@ pub struct TypeFacts {
     pub data_type: String,
     /// Characters.
     pub length: Value,
+    /// Bytes that the longest value takes.
+    pub octets: Value,
     /// Bits or digits.
     pub precision: Value,
     /// 2 or 10.
@@ -105,6 +113,11 @@ pub fn facts(row: &TypeRow, ty: Option<&SqlType>) -> TypeFacts {
             Some(SqlType::Varchar(Some(n)) | SqlType::Char(Some(n))) => (*n).into(),
             _ => Value::Null,
         },
+        octets: match (ty, row.oid) {
+            (Some(SqlType::Varchar(Some(n)) | SqlType::Char(Some(n))), _) => (u64::from(*n) * 4).into(),
+            (_, 25 | 1043) => 1_073_741_824.into(),
+            _ => Value::Null,
+        },
         precision,
         radix,
         scale,
@@ -122,24 +135,51 @@ struct ColumnRow<'a> {
     table: (&'a str, &'a str),
     name: &'a str,
     number: usize,
-    default: Option<&'a str>,
     not_null: bool,
     facts: TypeFacts,
     updatable: bool,
 }
 
-fn push_column(view: &SystemView, rows: &mut Rows, c: ColumnRow<'_>) {
-    rows.push([
+/// What only columns of user tables have: default, identity, generation.
+fn origin(view: &SystemView, table: &TableInfo, column: &ColumnInfo) -> [(&'static str, Value); 8] {
+    let default = definitions::default(view, table, column);
+    let (generated, default) = if column.generated { (default, None) } else { (None, default) };
+    let sequence = column.identity.and(column.sequence).and_then(|s| view.tables.by_oid(s)).and_then(|t| match &t.kind {
+        TableKind::Sequence(s) => Some(s),
+        _ => None,
+    });
+    let number = |get: fn(&crate::system::objects::SequenceInfo) -> i64| -> Value { sequence.map(|s| get(s).to_string()).into() };
+    [
+        ("column_default", default.filter(|_| column.identity.is_none()).into()),
+        ("is_identity", yes(column.identity.is_some())),
+        (
+            "identity_generation",
+            match column.identity {
+                Some(Identity::Always) => "ALWAYS".into(),
+                Some(Identity::ByDefault) => "BY DEFAULT".into(),
+                None => Value::Null,
+            },
+        ),
+        ("identity_start", number(|s| s.start)),
+        ("identity_increment", number(|s| s.increment)),
+        ("identity_maximum", number(|s| s.max)),
+        ("identity_minimum", number(|s| s.min)),
+        ("generation_expression", generated.into()),
+    ]
+}
+
+fn push_column(view: &SystemView, rows: &mut Rows, c: ColumnRow<'_>, origin: [(&'static str, Value); 8]) {
+    let generated = origin.iter().any(|(name, value)| *name == "generation_expression" && *value != Value::Null);
+    let base = [
         ("table_catalog", (&view.session.database).into()),
         ("table_schema", c.table.0.into()),
         ("table_name", c.table.1.into()),
         ("column_name", c.name.into()),
         ("ordinal_position", c.number.into()),
-        ("column_default", c.default.into()),
         ("is_nullable", yes(!c.not_null)),
         ("data_type", c.facts.data_type.into()),
         ("character_maximum_length", c.facts.length),
-        ("character_octet_length", if c.facts.udt_name == "text" { 1_073_741_824.into() } else { Value::Null }),
+        ("character_octet_length", c.facts.octets),
         ("numeric_precision", c.facts.precision),
         ("numeric_precision_radix", c.facts.radix),
         ("numeric_scale", c.facts.scale),
@@ -149,44 +189,40 @@ fn push_column(view: &SystemView, rows: &mut Rows, c: ColumnRow<'_>) {
         ("udt_name", c.facts.udt_name.into()),
         ("dtd_identifier", c.number.to_string().into()),
         ("is_self_referencing", "NO".into()),
-        ("is_identity", "NO".into()),
         ("identity_cycle", "NO".into()),
-        ("is_generated", "NEVER".into()),
+        ("is_generated", (if generated { "ALWAYS" } else { "NEVER" }).into()),
         ("is_updatable", yes(c.updatable)),
-    ]);
+    ];
+    rows.push_all(base.into_iter().chain(origin));
 }
 
 /// Fills `columns`.
 pub fn columns(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for t in view.tables.iter() {
+    // Sequences and materialized views are no tables to the standard.
+    for t in view.tables.iter().filter(|t| !matches!(t.kind, TableKind::Materialized { .. } | TableKind::Sequence(_))) {
         for (i, c) in t.columns.iter().enumerate() {
             let Some(row) = classes::type_row(&c.ty) else { continue };
-            let updatable = t.kind == TableKind::Table;
             let facts = facts(row, Some(&c.ty));
-            push_column(
-                view,
-                rows,
-                ColumnRow {
-                    table: (&t.schema, &t.name),
-                    name: &c.name,
-                    number: i + 1,
-                    default: c.default.as_deref(),
-                    not_null: c.not_null,
-                    facts,
-                    updatable,
-                },
-            );
+            let column = ColumnRow { table: (&t.schema, &t.name), name: &c.name, number: i + 1, not_null: c.not_null, facts, updatable: t.is_table() };
+            push_column(view, rows, column, origin(view, t, c));
         }
     }
     for s in shapes::all() {
         for (i, c) in s.columns().enumerate() {
             let Some(row) = classes::system_type(&c) else { continue };
             let facts = facts(row, None);
-            push_column(
-                view,
-                rows,
-                ColumnRow { table: (s.schema, s.name), name: c.name, number: i + 1, default: None, not_null: c.not_null, facts, updatable: false },
-            );
+            let column = ColumnRow { table: (s.schema, s.name), name: c.name, number: i + 1, not_null: c.not_null, facts, updatable: false };
+            let none = [
+                ("column_default", Value::Null),
+                ("is_identity", "NO".into()),
+                ("identity_generation", Value::Null),
+                ("identity_start", Value::Null),
+                ("identity_increment", Value::Null),
+                ("identity_maximum", Value::Null),
+                ("identity_minimum", Value::Null),
+                ("generation_expression", Value::Null),
+            ];
+            push_column(view, rows, column, none);
         }
     }
     Ok(())
@@ -195,7 +231,7 @@ pub fn columns(view: &SystemView, rows: &mut Rows) -> Result<()> {
 /// Fills `views`.
 pub fn views(view: &SystemView, rows: &mut Rows) -> Result<()> {
     let users = view.tables.iter().filter_map(|t| match &t.kind {
-        TableKind::View { sql } => Some((t.schema.as_str(), t.name.as_str(), Some(sql.as_str()))),
+        TableKind::View { sql } => Some((t.schema.as_str(), t.name.as_str(), Some(deparse::view(view, sql, false)))),
         _ => None,
     });
     let system = shapes::all().filter(|s| s.kind == "v").map(|s| (s.schema, s.name, None));
@@ -212,6 +248,48 @@ pub fn views(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("is_trigger_deletable", "NO".into()),
             ("is_trigger_insertable_into", "NO".into()),
         ]);
+    }
+    Ok(())
+}
+
+/// Views with the relations that they name.
+fn usages(view: &SystemView) -> impl Iterator<Item = (&TableInfo, &TableInfo, &str)> {
+    let views = view.tables.iter().filter_map(|t| match &t.kind {
+        TableKind::View { sql } => Some((t, sql.as_str())),
+        _ => None,
+    });
+    views.flat_map(move |(t, sql)| t.depends_on.iter().filter_map(move |oid| view.tables.by_oid(*oid).map(|on| (t, on, sql))))
+}
+
+/// Fills `view_table_usage`.
+pub fn view_table_usage(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for (t, on, _) in usages(view) {
+        rows.push([
+            ("view_catalog", (&view.session.database).into()),
+            ("view_schema", (&t.schema).into()),
+            ("view_name", (&t.name).into()),
+            ("table_catalog", (&view.session.database).into()),
+            ("table_schema", (&on.schema).into()),
+            ("table_name", (&on.name).into()),
+        ]);
+    }
+    Ok(())
+}
+
+/// Fills `view_column_usage`.
+pub fn view_column_usage(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for (t, on, sql) in usages(view) {
+        for column in deparse::columns_used(view, sql, on).into_iter().filter_map(|n| on.column(n)) {
+            rows.push([
+                ("view_catalog", (&view.session.database).into()),
+                ("view_schema", (&t.schema).into()),
+                ("view_name", (&t.name).into()),
+                ("table_catalog", (&view.session.database).into()),
+                ("table_schema", (&on.schema).into()),
+                ("table_name", (&on.name).into()),
+                ("column_name", (&column.name).into()),
+            ]);
+        }
     }
     Ok(())
 }
@@ -256,7 +334,8 @@ pub fn applicable_roles(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 fn privileges(table: &TableInfo) -> &'static [&'static str] {
     match table.kind {
-        TableKind::Table => &["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE"],
+        TableKind::Sequence(_) => &[],
+        TableKind::Table => &["INSERT", "SELECT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"],
         _ => &["SELECT"],
     }
 }

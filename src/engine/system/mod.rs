@@ -6,8 +6,12 @@
 
 pub mod classes;
 pub mod cluster;
+pub mod dependencies;
 pub mod information;
+pub mod keys;
+pub mod objects;
 pub mod oids;
+pub mod operators;
 pub mod own;
 pub mod procs;
 pub mod relation;
@@ -17,6 +21,7 @@ pub mod shapes_information;
 pub mod shapes_squilla;
 pub mod shapes_tables;
 pub mod shapes_views;
+pub mod progress;
 pub mod statistics;
 pub mod table;
 pub mod types;

@@ -60,6 +60,16 @@ pub const PG_AUTHID: u32 = 1260;
 pub const PG_LANGUAGE: u32 = 2612;
 /// `pg_rewrite`
 pub const PG_REWRITE: u32 = 2618;
+/// `pg_operator`
+pub const PG_OPERATOR: u32 = 2617;
+/// `pg_constraint`
+pub const PG_CONSTRAINT: u32 = 2606;
+/// `pg_trigger`
+pub const PG_TRIGGER: u32 = 2620;
+/// `pg_foreign_server`
+pub const PG_FOREIGN_SERVER: u32 = 1417;
+/// `pg_tablespace`
+pub const PG_TABLESPACE: u32 = 1213;
 /// `pg_attrdef`
 pub const PG_ATTRDEF: u32 = 2604;
 

@@ -41,7 +41,7 @@ pub fn functions(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Fills `squilla.models`.
 pub fn models(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for m in view.models.iter() {
+    for m in view.live.models() {
         rows.push([
             ("name", (&m.name).into()),
             ("task", (&m.task).into()),
@@ -59,7 +59,7 @@ pub fn models(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Fills `squilla.row_errors`.
 pub fn row_errors(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for e in &view.row_errors {
+    for e in view.live.row_errors() {
         rows.push([
             ("query_id", e.query_id.into()),
             ("function", (&e.function).into()),

@@ -3,8 +3,8 @@
 //! In: the declarations of our functions, and DataFusion's and our own built-in functions. Out: one [`Proc`] an overload.
 //! Invariant: the OID of an overload follows from its name and argument types alone. Deliberately absent: the kernels.
 
-use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
 use squilla_core::declaration::{Argument, Declaration, Default, Returns, Signature, Volatility};
 use squilla_core::error::Result;
@@ -13,7 +13,7 @@ use squilla_core::types::SqlType;
 use crate::system::relation::{Rows, Value};
 use crate::system::types::{self, TYPES};
 use crate::system::view::SystemView;
-use crate::system::{classes, oids};
+use crate::system::{classes, oids, operators};
 
 /// How an argument is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +62,10 @@ pub struct Proc {
     pub volatility: &'static str,
     /// NULL for NULL.
     pub strict: bool,
+    /// `u`, `r` or `s`.
+    pub parallel: &'static str,
+    /// Role that owns it.
+    pub owner: String,
     /// `prosrc`.
     pub source: String,
     /// Family of our own functions; empty for built-in ones.
@@ -118,6 +122,75 @@ impl Proc {
     pub fn defaults_text(&self) -> Option<String> {
         let defaults: Vec<&str> = self.inputs().filter_map(|a| a.default.as_deref()).collect();
         (!defaults.is_empty()).then(|| defaults.join(", "))
+    }
+}
+
+/// Functions with ways to find one: those that are built in, then those that users made.
+#[derive(Clone, Debug, Default)]
+pub struct Procs {
+    built_in: Arc<ProcList>,
+    user: Arc<ProcList>,
+}
+
+/// Functions by OID and by name.
+#[derive(Debug, Default)]
+pub struct ProcList {
+    list: Vec<Proc>,
+    by_oid: HashMap<u32, usize>,
+    by_name: HashMap<String, Vec<usize>>,
+}
+
+impl From<Vec<Proc>> for ProcList {
+    fn from(list: Vec<Proc>) -> Self {
+        let by_oid = list.iter().enumerate().map(|(i, p)| (p.oid, i)).collect();
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, p) in list.iter().enumerate() {
+            by_name.entry(p.name.clone()).or_default().push(i);
+        }
+        Self { list, by_oid, by_name }
+    }
+}
+
+impl ProcList {
+    fn named(&self, name: &str) -> impl Iterator<Item = &Proc> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|i| self.list.get(*i))
+    }
+}
+
+impl From<Vec<Proc>> for Procs {
+    fn from(list: Vec<Proc>) -> Self {
+        Self { built_in: Arc::new(list.into()), user: Arc::default() }
+    }
+}
+
+impl Procs {
+    /// The same built-in functions with other functions of users.
+    pub fn with_user(&self, user: Vec<Proc>) -> Self {
+        Self { built_in: Arc::clone(&self.built_in), user: Arc::new(user.into()) }
+    }
+
+    /// Those that users made.
+    pub fn user(&self) -> &[Proc] {
+        &self.user.list
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Proc> {
+        self.built_in.list.iter().chain(&self.user.list)
+    }
+
+    /// The function of this OID.
+    pub fn by_oid(&self, oid: u32) -> Option<&Proc> {
+        let find = |l: &'_ Arc<ProcList>| l.by_oid.get(&oid).copied();
+        match find(&self.user) {
+            Some(i) => self.user.list.get(i),
+            None => find(&self.built_in).and_then(|i| self.built_in.list.get(i)),
+        }
+    }
+
+    /// The functions of this name.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Proc> {
+        self.built_in.named(name).chain(self.user.named(name))
     }
 }
 
@@ -181,6 +254,8 @@ fn overload(declaration: &Declaration, family: &str, signature: &Signature) -> P
             Volatility::Volatile => "v",
         },
         strict: signature.strict,
+        parallel: "s",
+        owner: String::new(),
         source: declaration.name.clone(),
         family: family.to_owned(),
         comment: declaration.comment.clone(),
@@ -206,6 +281,8 @@ pub fn internal(name: &str, arguments: impl IntoIterator<Item = u32>, returns: u
         set: false,
         volatility: "i",
         strict: true,
+        parallel: "s",
+        owner: String::new(),
         source: name.to_owned(),
         family: String::new(),
         comment: String::new(),
@@ -265,7 +342,7 @@ pub fn pg_proc(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("oid", p.oid.into()),
             ("proname", (&p.name).into()),
             ("pronamespace", p.schema.into()),
-            ("proowner", oids::SUPERUSER_OID.into()),
+            ("proowner", (if p.owner.is_empty() { oids::SUPERUSER_OID } else { view.role_oid(&p.owner) }).into()),
             ("prolang", p.language.into()),
             ("procost", 1.0.into()),
             ("prorows", if p.set { 1000.0 } else { 0.0 }.into()),
@@ -274,7 +351,7 @@ pub fn pg_proc(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("proisstrict", p.strict.into()),
             ("proretset", p.set.into()),
             ("provolatile", p.volatility.into()),
-            ("proparallel", "s".into()),
+            ("proparallel", p.parallel.into()),
             ("pronargs", p.inputs().count().into()),
             ("pronargdefaults", p.inputs().filter(|a| a.default.is_some()).count().into()),
             ("prorettype", p.returns.into()),
@@ -303,32 +380,6 @@ pub fn pg_aggregate(view: &SystemView, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
-/// The vector operators: name, the function behind it.
-const OPERATORS: &[(&str, &str)] =
-    &[("<->", "l2_distance"), ("<=>", "cosine_distance"), ("<#>", "vector_negative_inner_product"), ("<+>", "l1_distance")];
-
-/// Fills `pg_operator` with the operators that are ours.
-pub fn pg_operator(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for (operator, function) in OPERATORS {
-        let Some(code) = view.procs.iter().find(|p| p.name == *function) else { continue };
-        let vector = SqlType::Vector.oid();
-        let oid = oids::derived("operator", operator);
-        rows.push([
-            ("oid", oid.into()),
-            ("oprname", (*operator).into()),
-            ("oprnamespace", oids::OWN_SCHEMA_OID.into()),
-            ("oprowner", oids::SUPERUSER_OID.into()),
-            ("oprkind", "b".into()),
-            ("oprleft", vector.into()),
-            ("oprright", vector.into()),
-            ("oprresult", code.returns.into()),
-            ("oprcom", oid.into()),
-            ("oprcode", code.oid.into()),
-        ]);
-    }
-    Ok(())
-}
-
 /// Comments of functions and types, for `pg_description`.
 pub fn descriptions(view: &SystemView) -> Vec<(u32, u32, &str)> {
     let mut all: Vec<(u32, u32, &str)> = Vec::new();
@@ -342,6 +393,7 @@ pub fn descriptions(view: &SystemView) -> Vec<(u32, u32, &str)> {
     for (object, class, text) in classes::descriptions() {
         all.push((object, class, text));
     }
+    all.extend(operators::descriptions().map(|(oid, text)| (oid, oids::PG_OPERATOR, text)));
     all
 }
 

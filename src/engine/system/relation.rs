@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, LargeBinaryBuilder, ListArray, StringBuilder,
-    TimestampMicrosecondBuilder, new_null_array,
+    ArrayRef, BooleanBuilder, Float32Builder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, IntervalMonthDayNanoBuilder,
+    LargeBinaryBuilder, ListArray, StringBuilder, TimestampMicrosecondBuilder, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, IntervalMonthDayNano, Schema, SchemaRef};
 use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
 
@@ -82,8 +82,6 @@ pub fn carried(name: &str) -> SqlType {
     }
     match name {
         "char" => SqlType::SingleChar,
-        "int2vector" => SqlType::Array(Box::new(SqlType::Int2)),
-        "oidvector" => SqlType::Array(Box::new(SqlType::Oid)),
         "xid" | "cid" => SqlType::Oid,
         other => SqlType::parse(other).unwrap_or(SqlType::Text),
     }
@@ -96,7 +94,7 @@ pub enum Value {
     Null,
     /// boolean
     Bool(bool),
-    /// any integer, oid, and microseconds since 1970 for a timestamp
+    /// any integer, oid, microseconds since 1970 for a timestamp, microseconds for an interval
     Int(i64),
     /// real or double precision
     Real(f64),
@@ -161,6 +159,11 @@ impl Rows {
 
     /// Appends a row; columns not named are NULL or zero.
     pub fn push<const N: usize>(&mut self, values: [(&str, Value); N]) {
+        self.push_all(values);
+    }
+
+    /// [`Rows::push`] of columns whose number is not known beforehand.
+    pub fn push_all<'a>(&mut self, values: impl IntoIterator<Item = (&'a str, Value)>) {
         self.rows += 1;
         for (name, value) in values {
             match self.index.get(name) {
@@ -199,7 +202,7 @@ fn zero(ty: &SqlType) -> Value {
         SqlType::Bool => Value::Bool(false),
         SqlType::Float4 | SqlType::Float8 => Value::Real(0.0),
         SqlType::Array(element) if element.arrow() == DataType::Utf8 => Value::Texts(Vec::new()),
-        SqlType::Array(_) => Value::Ints(Vec::new()),
+        SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector => Value::Ints(Vec::new()),
         ty if ty.arrow() == DataType::Utf8 => Value::Text(String::new()),
         SqlType::Bytea => Value::Text(String::new()),
         _ => Value::Int(0),
@@ -241,6 +244,8 @@ macro_rules! build {
 pub fn array(ty: &SqlType, cells: &[Value]) -> Result<ArrayRef> {
     Ok(match ty {
         SqlType::Array(element) => return list(element, cells),
+        SqlType::Int2Vector => return list(&SqlType::Int2, cells),
+        SqlType::OidVector => return list(&SqlType::Oid, cells),
         SqlType::Bool => build!(BooleanBuilder, cells, |c: &Value| match c {
             Value::Bool(v) => Some(*v),
             _ => None,
@@ -256,6 +261,8 @@ pub fn array(ty: &SqlType, cells: &[Value]) -> Result<ArrayRef> {
             cells.iter().for_each(|cell| builder.append_option(int(cell)));
             Arc::new(builder.finish())
         }
+        // Microseconds.
+        SqlType::Interval => build!(IntervalMonthDayNanoBuilder, cells, |c| int(c).map(|v| IntervalMonthDayNano::new(0, 0, v * 1000))),
         ty if ty.arrow() == DataType::Utf8 => build!(StringBuilder, cells, text),
         ty if cells.iter().all(|c| *c == Value::Null) => new_null_array(&ty.arrow(), cells.len()),
         ty => return Err(Error::internal(format!("system relations hold no {}", ty.name()))),

@@ -5,6 +5,7 @@
 
 use squilla_core::error::Result;
 
+use crate::postgres::definitions;
 use crate::system::information::facts;
 use crate::system::procs::{Mode, Proc};
 use crate::system::relation::{Rows, Value};
@@ -25,7 +26,8 @@ pub fn routines(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for (p, specific, schema) in functions(view) {
         let Some(ty) = types::by_oid(p.returns) else { continue };
         let facts = facts(ty, None);
-        let language = if p.language == oids::LANGUAGE_SQUILLA_OID { "SQUILLA" } else { "INTERNAL" };
+        let language = definitions::language(p.language).to_uppercase();
+        let sql = p.language == oids::LANGUAGE_SQL_OID;
         rows.push([
             ("specific_catalog", database.into()),
             ("specific_schema", schema.into()),
@@ -39,7 +41,7 @@ pub fn routines(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("type_udt_schema", facts.udt_schema.into()),
             ("type_udt_name", facts.udt_name.into()),
             ("dtd_identifier", "0".into()),
-            ("routine_body", "EXTERNAL".into()),
+            ("routine_body", (if sql { "SQL" } else { "EXTERNAL" }).into()),
             ("routine_definition", (&p.source).into()),
             ("external_language", language.into()),
             ("parameter_style", "GENERAL".into()),

@@ -5,13 +5,14 @@
 
 use squilla_core::error::Result;
 
+use crate::system::objects::{TableInfo, TableKind};
 use crate::system::oids;
 use crate::system::relation::Rows;
-use crate::system::view::{SystemView, TableKind};
+use crate::system::view::SystemView;
 
 /// Fills `pg_stat_activity`. A role that is no superuser sees the statements of its own sessions only.
 pub fn pg_stat_activity(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for a in &view.activity {
+    for a in view.live.activity() {
         let mine = view.session.superuser || a.user == view.session.current_user;
         let query = if mine { a.query.as_str() } else { "<insufficient privilege>" };
         rows.push([
@@ -40,7 +41,7 @@ pub fn pg_stat_activity(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Fills `pg_stat_ssl`.
 pub fn pg_stat_ssl(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for a in &view.activity {
+    for a in view.live.activity() {
         rows.push([("pid", a.pid.into())]);
     }
     Ok(())
@@ -48,27 +49,62 @@ pub fn pg_stat_ssl(view: &SystemView, rows: &mut Rows) -> Result<()> {
 
 /// Fills `pg_stat_database`.
 pub fn pg_stat_database(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    rows.push([("datid", oids::DATABASE_OID.into()), ("datname", (&view.session.database).into()), ("numbackends", view.activity.len().into())]);
+    rows.push([
+        ("datid", oids::DATABASE_OID.into()),
+        ("datname", (&view.session.database).into()),
+        ("numbackends", view.live.activity().len().into()),
+    ]);
     Ok(())
+}
+
+fn counted(view: &SystemView, rows: &mut Rows, t: &TableInfo) {
+    let counters = view.live.counters(t.oid);
+    rows.push([
+        ("relid", t.oid.into()),
+        ("schemaname", (&t.schema).into()),
+        ("relname", (&t.name).into()),
+        ("seq_scan", counters.map(|c| c.scans).into()),
+        ("seq_tup_read", counters.map(|c| c.rows_read).into()),
+        ("n_tup_ins", counters.map(|c| c.inserted).into()),
+        ("n_tup_upd", counters.map(|c| c.updated).into()),
+        ("n_tup_del", counters.map(|c| c.deleted).into()),
+        ("n_live_tup", t.rows.into()),
+        ("n_dead_tup", 0.into()),
+    ]);
 }
 
 /// Fills `pg_stat_user_tables` and `pg_stat_all_tables`.
 pub fn pg_stat_user_tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for t in view.tables.iter().filter(|t| t.kind == TableKind::Table) {
+    let stored = |t: &&TableInfo| matches!(t.kind, TableKind::Table | TableKind::Materialized { .. });
+    view.tables.iter().filter(stored).for_each(|t| counted(view, rows, t));
+    Ok(())
+}
+
+/// Fills `pg_stat_user_indexes` and `pg_stat_all_indexes`.
+pub fn pg_stat_user_indexes(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for (t, i) in view.tables.indexes() {
         rows.push([
             ("relid", t.oid.into()),
+            ("indexrelid", i.oid.into()),
             ("schemaname", (&t.schema).into()),
             ("relname", (&t.name).into()),
-            ("n_live_tup", t.rows.into()),
-            ("n_dead_tup", 0.into()),
+            ("indexrelname", (&i.name).into()),
         ]);
+    }
+    Ok(())
+}
+
+/// Fills `pg_statio_user_tables` and `pg_statio_all_tables`: which tables there are; pages are not counted here.
+pub fn pg_statio_user_tables(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for t in view.tables.iter().filter(|t| t.is_table()) {
+        rows.push([("relid", t.oid.into()), ("schemaname", (&t.schema).into()), ("relname", (&t.name).into())]);
     }
     Ok(())
 }
 
 /// Fills `pg_prepared_statements`.
 pub fn pg_prepared_statements(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for p in &view.prepared {
+    for p in view.live.prepared() {
         rows.push([
             ("name", (&p.name).into()),
             ("statement", (&p.statement).into()),
@@ -84,7 +120,7 @@ pub fn pg_prepared_statements(view: &SystemView, rows: &mut Rows) -> Result<()> 
 
 /// Fills `pg_cursors`.
 pub fn pg_cursors(view: &SystemView, rows: &mut Rows) -> Result<()> {
-    for c in &view.cursors {
+    for c in view.live.cursors() {
         rows.push([
             ("name", (&c.name).into()),
             ("statement", (&c.statement).into()),

@@ -13,6 +13,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ToDFSchema;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, TableType};
@@ -59,11 +61,35 @@ impl SystemTable {
 
 /// All rows of a relation, as one batch.
 pub fn batch(shape: &Shape, view: &SystemView) -> Result<RecordBatch> {
+    if shapes::kept(shape) { view.kept.get(shape.oid, || made(shape, view)) } else { made(shape, view) }
+}
+
+fn made(shape: &Shape, view: &SystemView) -> Result<RecordBatch> {
     let mut rows = Rows::new(shape);
     if let Some(fill) = shapes::fill(shape) {
         fill(view, &mut rows)?;
     }
     RecordBatch::try_new(shape.schema(), rows.finish()?).map_err(|e| Error::internal(format!("system relation {}: {e}", shape.name)))
+}
+
+/// Whether a plan reads system relations and nothing else.
+pub fn alone(plan: &LogicalPlan) -> bool {
+    let mut system = false;
+    let others = plan.apply_with_subqueries(|node| {
+        let provider = match node {
+            LogicalPlan::TableScan(scan) => source_as_provider(&scan.source),
+            LogicalPlan::Extension(_) => return Ok(TreeNodeRecursion::Stop),
+            _ => return Ok(TreeNodeRecursion::Continue),
+        };
+        match provider {
+            Ok(provider) if provider.downcast_ref::<SystemTable>().is_some() => {
+                system = true;
+                Ok(TreeNodeRecursion::Continue)
+            }
+            _ => Ok(TreeNodeRecursion::Stop),
+        }
+    });
+    system && matches!(others, Ok(TreeNodeRecursion::Continue))
 }
 
 #[async_trait]

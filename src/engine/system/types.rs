@@ -2,15 +2,14 @@
 //!
 //! In: the types that SQL can name here. Out: rows with PostgreSQL's OIDs, and ours above 16384. Invariant: the OID of a
 //! `SqlType` is the OID of the row of its name; every array type names its element and back.
-//! Deliberately absent: row types of tables.
+//! Deliberately absent: domains, enums and ranges.
 
 use std::sync::LazyLock;
 
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
-use crate::system::oids;
-use crate::system::procs;
+use crate::system::{classes, oids, procs};
 use crate::system::relation::{Rows, Value};
 use crate::system::view::SystemView;
 
@@ -215,8 +214,8 @@ pub fn format_type(oid: u32, modifier: Option<i32>) -> String {
     }
 }
 
-/// Fills `pg_type`.
-pub fn pg_type(_: &SystemView, rows: &mut Rows) -> Result<()> {
+/// Fills `pg_type`: the types, then the row types of the user's relations and the arrays over those.
+pub fn pg_type(view: &SystemView, rows: &mut Rows) -> Result<()> {
     let owner = oids::SUPERUSER_OID;
     let function = |name: &String| -> Value { if name == "-" { 0u32.into() } else { procs::type_function_oid(name).into() } };
     for t in TYPES.iter() {
@@ -244,6 +243,38 @@ pub fn pg_type(_: &SystemView, rows: &mut Rows) -> Result<()> {
             ("typtypmod", (-1).into()),
             ("typcollation", t.collation.into()),
         ]);
+    }
+    for t in view.tables.iter() {
+        let (oid, array) = (classes::row_type(t), classes::row_array(t));
+        if oid == 0 {
+            continue;
+        }
+        let kinds = [(oid, t.name.clone(), "c", "C", 0, array, "record"), (array, format!("_{}", t.name), "b", "A", oid, 0, "array")];
+        for (oid, name, kind, category, element, array, io) in kinds {
+            let function = |suffix: &str| procs::type_function_oid(&format!("{io}_{suffix}"));
+            rows.push([
+                ("oid", oid.into()),
+                ("typname", name.into()),
+                ("typnamespace", view.schema_oid(&t.schema).into()),
+                ("typowner", view.role_oid(&t.owner).into()),
+                ("typlen", (-1).into()),
+                ("typtype", kind.into()),
+                ("typcategory", category.into()),
+                ("typisdefined", true.into()),
+                ("typdelim", ",".into()),
+                ("typrelid", (if kind == "c" { t.oid } else { 0 }).into()),
+                ("typsubscript", (if element == 0 { 0 } else { procs::type_function_oid("array_subscript_handler") }).into()),
+                ("typelem", element.into()),
+                ("typarray", array.into()),
+                ("typinput", function("in").into()),
+                ("typoutput", function("out").into()),
+                ("typreceive", function("recv").into()),
+                ("typsend", function("send").into()),
+                ("typalign", "d".into()),
+                ("typstorage", "x".into()),
+                ("typtypmod", (-1).into()),
+            ]);
+        }
     }
     Ok(())
 }

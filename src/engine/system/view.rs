@@ -11,120 +11,9 @@ use squilla_core::types::SqlType;
 
 use crate::catalog::data::CatalogData;
 use crate::session::advisory::Request;
-use crate::system::procs::Proc;
+use crate::system::objects::{Kept, RoleInfo, SchemaInfo, ServerInfo, TableCounters, TableInfo, Tables};
+use crate::system::procs::Procs;
 use crate::system::{oids, shapes};
-
-/// One column of a user relation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ColumnInfo {
-    /// Name.
-    pub name: String,
-    /// Type.
-    pub ty: SqlType,
-    /// NOT NULL.
-    pub not_null: bool,
-    /// Default expression as SQL.
-    pub default: Option<String>,
-    /// COMMENT ON COLUMN.
-    pub comment: Option<String>,
-}
-
-/// What kind of relation a user relation is.
-#[derive(Clone, Debug, PartialEq)]
-pub enum TableKind {
-    /// A managed table.
-    Table,
-    /// A view and its defining query.
-    View {
-        /// The query.
-        sql: String,
-    },
-    /// An external table: files somewhere else.
-    External {
-        /// parquet, csv, json, ...
-        format: String,
-        /// Path or URL.
-        location: String,
-    },
-}
-
-/// One user relation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TableInfo {
-    /// OID, stable for the life of the relation.
-    pub oid: u32,
-    /// Schema name.
-    pub schema: String,
-    /// Name.
-    pub name: String,
-    /// Owner's role name.
-    pub owner: String,
-    /// COMMENT ON TABLE.
-    pub comment: Option<String>,
-    /// Columns in order.
-    pub columns: Vec<ColumnInfo>,
-    /// Kind.
-    pub kind: TableKind,
-    /// Bytes of its files, where known.
-    pub bytes: Option<u64>,
-    /// Number of rows, where known.
-    pub rows: Option<u64>,
-}
-
-/// One schema of the user.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SchemaInfo {
-    /// OID.
-    pub oid: u32,
-    /// Name.
-    pub name: String,
-    /// Owner's role name.
-    pub owner: String,
-    /// COMMENT ON SCHEMA.
-    pub comment: Option<String>,
-}
-
-/// One server of CREATE SERVER.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServerInfo {
-    /// OID.
-    pub oid: u32,
-    /// Name.
-    pub name: String,
-    /// Role that owns it.
-    pub owner: String,
-    /// Name of the wrapper.
-    pub wrapper: String,
-    /// `name=value`.
-    pub options: Vec<String>,
-    /// OID of the user mapping for PUBLIC.
-    pub mapping: Option<u32>,
-}
-
-/// One role.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RoleInfo {
-    /// OID.
-    pub oid: u32,
-    /// Name.
-    pub name: String,
-    /// Superuser.
-    pub superuser: bool,
-    /// May log in.
-    pub login: bool,
-    /// May create roles.
-    pub create_role: bool,
-    /// May create databases.
-    pub create_db: bool,
-    /// Most connections, -1 is no limit.
-    pub connection_limit: i32,
-    /// Has a password.
-    pub has_password: bool,
-    /// Roles it is a member of.
-    pub member_of: Vec<String>,
-    /// COMMENT ON ROLE.
-    pub comment: Option<String>,
-}
 
 /// One session of the server, for `pg_stat_activity`. Times are microseconds since 1970.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -248,6 +137,8 @@ pub struct SessionInfo {
     pub config_load: i64,
     /// Number of the transaction.
     pub transaction: i64,
+    /// A number that grows with every change of the catalog.
+    pub catalog_version: u64,
 }
 
 impl Default for SessionInfo {
@@ -263,6 +154,7 @@ impl Default for SessionInfo {
             server_start: 0,
             config_load: 0,
             transaction: 1,
+            catalog_version: 1,
         }
     }
 }
@@ -282,8 +174,84 @@ pub enum Action<'a> {
     Notify(&'a str, &'a str),
 }
 
+/// One lock that is held or waited for, for `pg_locks`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LockRow {
+    /// Backend that holds it or waits.
+    pub pid: i32,
+    /// Relation, for a lock on one.
+    pub relation: Option<u32>,
+    /// Key of an advisory lock.
+    pub advisory: Option<i64>,
+    /// Mode: AccessShareLock, ...
+    pub mode: String,
+    /// Held rather than waited for.
+    pub granted: bool,
+}
+
+/// One COPY that runs, for `pg_stat_progress_copy`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CopyProgress {
+    /// Backend.
+    pub pid: i32,
+    /// Table; 0 for COPY (query).
+    pub relation: u32,
+    /// COPY FROM rather than COPY TO.
+    pub from: bool,
+    /// FILE, PIPE, ...
+    pub kind: &'static str,
+    /// Bytes so far.
+    pub bytes: u64,
+    /// Bytes in all, where known.
+    pub bytes_total: u64,
+    /// Rows so far.
+    pub rows: u64,
+}
+
+/// What changes all the time: asked for when a relation is read, not when a picture is taken.
+pub trait Live: Send + Sync + std::fmt::Debug {
+    /// Models.
+    fn models(&self) -> Vec<ModelRow> {
+        Vec::new()
+    }
+    /// Sessions of the server.
+    fn activity(&self) -> Vec<ActivityRow> {
+        Vec::new()
+    }
+    /// Rows that failed.
+    fn row_errors(&self) -> Vec<RowErrorRow> {
+        Vec::new()
+    }
+    /// Prepared statements of the session.
+    fn prepared(&self) -> Vec<PreparedRow> {
+        Vec::new()
+    }
+    /// Cursors of the session.
+    fn cursors(&self) -> Vec<CursorRow> {
+        Vec::new()
+    }
+    /// Locks.
+    fn locks(&self) -> Vec<LockRow> {
+        Vec::new()
+    }
+    /// COPY statements that run.
+    fn copies(&self) -> Vec<CopyProgress> {
+        Vec::new()
+    }
+    /// Counters of a table, where somebody counts.
+    fn counters(&self, _table: u32) -> Option<TableCounters> {
+        None
+    }
+}
+
+/// A server where nothing happens.
+#[derive(Debug)]
+pub struct Idle;
+
+impl Live for Idle {}
+
 /// The picture.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SystemView {
     /// Who asks.
     pub session: SessionInfo,
@@ -292,25 +260,38 @@ pub struct SystemView {
     /// User schemas, `public` among them.
     pub schemas: Arc<Vec<SchemaInfo>>,
     /// User relations.
-    pub tables: Arc<Vec<TableInfo>>,
+    pub tables: Arc<Tables>,
     /// Roles, membership and privileges as the catalog has them.
     pub catalog: Arc<CatalogData>,
     /// Roles.
     pub roles: Arc<Vec<RoleInfo>>,
     /// Servers of object stores.
     pub servers: Arc<Vec<ServerInfo>>,
+    /// Comments on objects that have no entry of their own.
+    pub comments: Arc<std::collections::BTreeMap<String, String>>,
+    /// Rows that follow from the catalog alone, made before.
+    pub kept: Arc<Kept>,
     /// Every function there is.
-    pub procs: Arc<Vec<Proc>>,
-    /// Models.
-    pub models: Arc<Vec<ModelRow>>,
-    /// Sessions of the server.
-    pub activity: Vec<ActivityRow>,
-    /// Rows that failed.
-    pub row_errors: Vec<RowErrorRow>,
-    /// Prepared statements of the session.
-    pub prepared: Vec<PreparedRow>,
-    /// Cursors of the session.
-    pub cursors: Vec<CursorRow>,
+    pub procs: Arc<Procs>,
+    /// What changes all the time.
+    pub live: Arc<dyn Live>,
+}
+
+impl Default for SystemView {
+    fn default() -> Self {
+        Self {
+            session: SessionInfo::default(),
+            settings: Arc::default(),
+            schemas: Arc::default(),
+            tables: Arc::default(),
+            roles: Arc::default(),
+            servers: Arc::default(),
+            comments: Arc::default(),
+            kept: Arc::default(),
+            procs: Arc::default(),
+            live: Arc::new(Idle),
+        }
+    }
 }
 
 /// Gives the picture of now to whoever evaluates a catalog function or scans a system relation.
@@ -370,21 +351,27 @@ impl SystemView {
         self.roles.iter().find(|r| r.name == name).map_or(0, |r| r.oid)
     }
 
-    /// Schema and name of a relation, system relations included.
+    /// Schema and name of a relation, system relations and indexes included.
     pub fn relation_name(&self, oid: u32) -> Option<(&str, &str)> {
-        let user = self.tables.iter().find(|t| t.oid == oid).map(|t| (t.schema.as_str(), t.name.as_str()));
-        user.or_else(|| shapes::all().find(|s| s.oid == oid).map(|s| (s.schema, s.name)))
+        if let Some(t) = self.tables.by_oid(oid) {
+            return Some((&t.schema, &t.name));
+        }
+        if let Some((t, index)) = self.tables.index(oid) {
+            return Some((&t.schema, &index.name));
+        }
+        shapes::by_oid(oid).map(|s| (s.schema, s.name))
     }
 
     /// The user relation of this OID.
     pub fn table(&self, oid: u32) -> Option<&TableInfo> {
-        self.tables.iter().find(|t| t.oid == oid)
+        self.tables.by_oid(oid)
     }
 
-    /// OID of a relation in one schema.
+    /// OID of a relation or index in one schema.
     pub fn relation_in(&self, schema: &str, name: &str) -> Option<u32> {
-        let user = self.tables.iter().find(|t| t.schema == schema && t.name == name).map(|t| t.oid);
-        user.or_else(|| shapes::find(schema, name).map(|s| s.oid))
+        let user = self.tables.by_name(schema, name).map(|t| t.oid);
+        let index = || self.tables.indexes().find(|(t, i)| i.name == name && t.schema == schema).map(|(_, i)| i.oid);
+        user.or_else(|| shapes::find(schema, name).map(|s| s.oid)).or_else(index)
     }
 
     /// OID of a relation by a name that may lack its schema.

@@ -63,6 +63,8 @@ pub fn column(cells: &mut Cells, array: &ArrayRef, ty: &SqlType, binary: bool, s
         SqlType::Tensor => media::tensors(cells, array, binary),
         SqlType::Box2d => media::boxes(cells, array, binary),
         SqlType::Array(element) => nested::lists(cells, array, element, binary, style),
+        SqlType::Int2Vector => nested::numbers(cells, array, &SqlType::Int2, binary),
+        SqlType::OidVector => nested::numbers(cells, array, &SqlType::Oid, binary),
         SqlType::Record(fields) => nested::records(cells, array, fields, binary, style),
         SqlType::Void => {
             (0..array.len()).for_each(|_| cells.push(b""));

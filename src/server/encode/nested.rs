@@ -2,13 +2,13 @@
 //!
 //! In: list and struct columns. Out: `{1,NULL,"a b"}`, `(1,,"a b")` or their binary forms. Invariant: the elements of all
 //! rows are encoded as one column first, so their type is looked at once. Quoting follows array_out and record_out.
-//! Deliberately absent: lower bounds other than 1; Arrow has none.
+//! Deliberately absent: lower bounds other than 1 (of the catalogs' vectors: 0); Arrow has none.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Int64Type};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
@@ -62,6 +62,41 @@ fn split(array: &ArrayRef) -> Result<(Level, ArrayRef)> {
     let (first, last) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
     let level = Level { offsets: offsets.iter().map(|o| o - first).collect(), nulls: array.nulls().cloned() };
     Ok((level, values.slice(first, last - first)))
+}
+
+/// Appends every int2vector or oidvector of a column: `1 2 3`, or an array whose first subscript is 0.
+pub fn numbers(cells: &mut Cells, array: &ArrayRef, element: &SqlType, binary: bool) -> Result<()> {
+    let list = to(array, &DataType::List(Arc::new(Field::new("item", DataType::Int64, true))))?;
+    let list = list.as_list::<i32>();
+    for row in 0..list.len() {
+        if list.is_null(row) {
+            cells.null();
+            continue;
+        }
+        let values = list.value(row);
+        let values = values.as_primitive::<Int64Type>().values();
+        cells.write(|out| {
+            if !binary {
+                out.extend_from_slice(values.iter().map(i64::to_string).collect::<Vec<_>>().join(" ").as_bytes());
+                return;
+            }
+            out.extend_from_slice(&1i32.to_be_bytes());
+            out.extend_from_slice(&0i32.to_be_bytes());
+            out.extend_from_slice(&element.oid().to_be_bytes());
+            out.extend_from_slice(&(values.len() as i32).to_be_bytes());
+            out.extend_from_slice(&0i32.to_be_bytes());
+            for value in values {
+                if *element == SqlType::Int2 {
+                    out.extend_from_slice(&2i32.to_be_bytes());
+                    out.extend_from_slice(&(*value as i16).to_be_bytes());
+                } else {
+                    out.extend_from_slice(&4i32.to_be_bytes());
+                    out.extend_from_slice(&(*value as u32).to_be_bytes());
+                }
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Appends every array of a column.

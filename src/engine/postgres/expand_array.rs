@@ -1,0 +1,160 @@
+//! Arrays with the places of their elements: `_pg_expandarray` and `generate_subscripts`.
+//!
+//! In: calls in select lists and in FROM. Out: what DataFusion unnests. Invariant: places count from 1, those
+//! of int2vector and oidvector from 0. Deliberately absent:
+//! arrays of several dimensions, of which there are none.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, ListArray, StructArray};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use datafusion::common::plan_err;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use sqlparser::ast::{Expr, FunctionArguments, Ident, TableAlias, TableAliasColumnDef, TableFactor};
+use squilla_core::types::SqlType;
+
+use crate::postgres::syntax::{arguments, call, folded, function_name};
+
+/// The function behind `_pg_expandarray`: each element with its place.
+pub const EXPAND: &str = "squilla_expand_array";
+
+/// The function behind `generate_subscripts`: the places of an array's elements.
+pub const SUBSCRIPTS: &str = "squilla_subscripts";
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Expand {
+    signature: Signature,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Subscripts {
+    signature: Signature,
+}
+
+/// The functions.
+pub fn udfs() -> Vec<ScalarUDF> {
+    vec![
+        ScalarUDF::new_from_impl(Expand { signature: Signature::any(1, Volatility::Immutable) }),
+        ScalarUDF::new_from_impl(Subscripts { signature: Signature::any(1, Volatility::Immutable) }),
+    ]
+}
+
+impl ScalarUDFImpl for Subscripts {
+    fn name(&self) -> &str {
+        SUBSCRIPTS
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DataFusionResult<DataType> {
+        Ok(DataType::List(Arc::new(Field::new("item", DataType::Int32, true))))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let first = match args.arg_fields.first().map(|f| SqlType::of_field(f)) {
+            Some(SqlType::Int2Vector | SqlType::OidVector) => 0,
+            _ => 1,
+        };
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let Some(list) = arrays.first().and_then(|a| a.as_list_opt::<i32>()) else { return plan_err!("an array was expected") };
+        let lengths = list.offsets().windows(2).map(|w| (w[1] - w[0]).max(0)).collect::<Vec<i32>>();
+        let values: Int32Array = lengths.iter().flat_map(|n| first..first + n).collect::<Vec<i32>>().into();
+        let offsets = OffsetBuffer::from_lengths(lengths.iter().map(|n| usize::try_from(*n).unwrap_or(0)));
+        let item = Arc::new(Field::new("item", DataType::Int32, true));
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(item, offsets, Arc::new(values), list.nulls().cloned())?)))
+    }
+}
+
+fn pairs(element: &FieldRef) -> Fields {
+    Fields::from(vec![element.as_ref().clone().with_name("x").with_nullable(true), Field::new("n", DataType::Int32, true)])
+}
+
+impl ScalarUDFImpl for Expand {
+    fn name(&self) -> &str {
+        EXPAND
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DataFusionResult<DataType> {
+        match types {
+            [DataType::List(element)] => Ok(DataType::List(Arc::new(Field::new("item", DataType::Struct(pairs(element)), true)))),
+            _ => plan_err!("an array was expected"),
+        }
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> DataFusionResult<FieldRef> {
+        let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&types)?, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let Some(list) = arrays.first().and_then(|a| a.as_list_opt::<i32>()) else { return plan_err!("an array was expected") };
+        let DataType::List(element) = list.data_type() else { return plan_err!("an array was expected") };
+        // The values of a slice may begin before its first list: places follow the offsets.
+        let mut places = vec![0_i32; list.values().len()];
+        for window in list.offsets().windows(2) {
+            let (start, end) = (window[0] as usize, window[1] as usize);
+            for (n, place) in places.iter_mut().take(end).skip(start).enumerate() {
+                *place = i32::try_from(n + 1).unwrap_or(i32::MAX);
+            }
+        }
+        let fields = pairs(element);
+        let values = StructArray::try_new(fields.clone(), vec![Arc::clone(list.values()), Arc::new(Int32Array::from(places)) as ArrayRef], None)?;
+        let item = Arc::new(Field::new("item", DataType::Struct(fields), true));
+        let list = ListArray::try_new(item, list.offsets().clone(), Arc::new(values), list.nulls().cloned())?;
+        Ok(ColumnarValue::Array(Arc::new(list)))
+    }
+}
+
+/// The places of an array's elements, as an array.
+fn subscripts(given: &[Expr]) -> Option<Expr> {
+    match given {
+        [array, _] | [array, _, _] => Some(call(SUBSCRIPTS, vec![array.clone()])),
+        _ => None,
+    }
+}
+
+/// A call in a select list: rows of it are made by UNNEST.
+pub fn in_list(expr: &mut Expr) {
+    let Some(name) = function_name(expr) else { return };
+    let Expr::Function(function) = &*expr else { return };
+    let FunctionArguments::List(list) = &function.args else { return };
+    let Some(given) = arguments(&list.args) else { return };
+    let rows = match (name.as_str(), given.as_slice()) {
+        ("_pg_expandarray", [array]) => call(EXPAND, vec![array.clone()]),
+        ("generate_subscripts", given) => match subscripts(given) {
+            Some(rows) => rows,
+            None => return,
+        },
+        _ => return,
+    };
+    *expr = call("unnest", vec![rows]);
+}
+
+/// `FROM generate_subscripts(a, 1) i`
+pub fn in_from(factor: &mut TableFactor) {
+    let (name, given, alias) = match factor {
+        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } => (name, arguments(&args.args), alias),
+        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => (name, arguments(args), alias),
+        _ => return,
+    };
+    if name.0.last().and_then(|p| p.as_ident()).is_none_or(|id| folded(id) != "generate_subscripts") {
+        return;
+    }
+    let Some(rows) = given.as_deref().and_then(subscripts) else { return };
+    let mut alias =
+        alias.take().unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new("generate_subscripts"), columns: Vec::new(), at: None });
+    if alias.columns.is_empty() {
+        alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
+    }
+    *factor =
+        TableFactor::UNNEST { alias: Some(alias), array_exprs: vec![rows], with_offset: false, with_offset_alias: None, with_ordinality: false };
+}
