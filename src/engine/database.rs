@@ -20,7 +20,6 @@ use squilla_core::settings::{Settings, Source};
 use squilla_infer::models::Models;
 use squilla_infer::registry::RegisteredModel;
 pub use squilla_infer::stats::ModelStats;
-use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::error::from_datafusion;
@@ -77,8 +76,6 @@ pub struct Database {
     pub files: Arc<FileAccess>,
     /// Row errors of all statements.
     pub row_errors: Arc<RowErrorLog>,
-    /// One permit per core for dear CPU work.
-    pub cores: Arc<Semaphore>,
     /// Threads for statements.
     pub threads: usize,
     /// Executes plans.
@@ -126,6 +123,8 @@ impl Database {
             files: Arc::clone(&files) as Arc<dyn Files>,
             memory: Arc::new(PoolMemory { pool: Arc::clone(&runtime_env.memory_pool) }),
             cancel: CancelFlag::default(),
+            cores: Arc::clone(config.models.cores()),
+            counters: Arc::default(),
             models: Arc::new(config.models.clone()),
             default_models: Arc::new(|_| None),
         });
@@ -144,7 +143,6 @@ impl Database {
             models: config.models,
             files,
             row_errors: Arc::new(RowErrorLog::default()),
-            cores: Arc::new(Semaphore::new(threads)),
             threads,
             runner: Arc::new(LocalRunner),
             started_us: chrono::Utc::now().timestamp_micros(),

@@ -1,7 +1,8 @@
 //! EXPLAIN in PostgreSQL's shape.
 //!
 //! In: a query. Out: one column `QUERY PLAN`, text or JSON, of the operators that run. With ANALYZE the query is executed
-//! first and each operator shows its counters: rows, time, packs, calls, `errors=`. Invariant: the first line of the text
+//! first and each operator shows its counters: rows, time, packs, calls, `errors=`, and what models did for it. The line
+//! `Rewrites:` names what the planner changed for speed. Invariant: the first line of the text
 //! has PostgreSQL's `(cost=a..b rows=n width=w)`, which clients parse. Costs are row estimates, not PostgreSQL's units.
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     }
     let frame = session.frame(&explain.statement.text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
+    let rewrites = frame.rewrites.lock().clone();
     let planning_ms = started.elapsed().as_secs_f64() * 1000.0;
     let mut execution_ms = None;
     if explain.analyze {
@@ -46,6 +48,9 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     let lines = if explain.json {
         let mut top = serde_json::Map::new();
         top.insert("Plan".into(), node(&physical, explain));
+        if !rewrites.is_empty() {
+            top.insert("Rewrites".into(), json!(rewrites));
+        }
         top.insert("Planning Time".into(), json!(round(planning_ms)));
         if let Some(ms) = execution_ms {
             top.insert("Execution Time".into(), json!(round(ms)));
@@ -54,6 +59,9 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     } else {
         let mut lines = Vec::new();
         text(&physical, explain, 0, &mut lines);
+        if !rewrites.is_empty() {
+            lines.push(format!("Rewrites: {}", rewrites.join("; ")));
+        }
         if let Some(ms) = execution_ms {
             lines.push(format!("Planning Time: {planning_ms:.3} ms"));
             lines.push(format!("Execution Time: {ms:.3} ms"));
@@ -102,27 +110,42 @@ fn actual(metrics: &MetricsSet) -> (u64, f64) {
     (rows, busy as f64 / 1e6)
 }
 
-/// Counters of our own and of DataFusion that say something to a user.
-fn counters(metrics: &MetricsSet) -> Vec<(String, String)> {
+/// Counters of our own and of DataFusion that say something to a user, in this order. Shown when not zero.
+const COUNTERS: &[&str] = &[
+    "rows_in",
+    "bytes",
+    "packs",
+    "calls",
+    "errors",
+    "model_items",
+    "model_runs",
+    "tokens",
+    "shared",
+    "device_us",
+    "waited_us",
+    "peak_bytes",
+    "spill_count",
+    "spilled_bytes",
+    "spilled_rows",
+    "bytes_scanned",
+    "row_groups_pruned_statistics",
+];
+
+/// The values of [`COUNTERS`], and how full the runs of a model were, in percent.
+fn counters(metrics: &MetricsSet) -> Vec<(&'static str, u64)> {
     let metrics = metrics.aggregate_by_name();
-    metrics
-        .iter()
-        .filter_map(|m| {
-            let name = m.value().name();
-            let shown = matches!(
-                name,
-                "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics"
-            );
-            let value = m.value();
-            (shown && (value.as_usize() > 0 || name == "errors")).then(|| {
-                let text = match value {
-                    MetricValue::Count { count, .. } => count.value().to_string(),
-                    other => other.as_usize().to_string(),
-                };
-                (name.to_owned(), text)
-            })
+    let value = |name: &str| -> Option<u64> {
+        metrics.iter().find(|m| m.value().name() == name).map(|m| match m.value() {
+            MetricValue::Count { count, .. } => count.value() as u64,
+            other => other.as_usize() as u64,
         })
-        .collect()
+    };
+    let shown = |name: &&'static str| value(name).filter(|v| *v > 0 || *name == "errors").map(|v| (*name, v));
+    let mut out: Vec<_> = COUNTERS.iter().filter_map(shown).collect();
+    if let (Some(items), Some(room)) = (value("model_items"), value("model_room").filter(|room| *room > 0)) {
+        out.push(("fill_percent", (items * 100 / room).min(100)));
+    }
+    out
 }
 
 /// `Name: details` without the name.
@@ -185,7 +208,7 @@ fn node(plan: &Arc<dyn ExecutionPlan>, explain: &Explain) -> Value {
         map.insert("Actual Loops".into(), json!(1));
         for (name, value) in counters(&metrics) {
             let key: String = name.split('_').map(|w| w[..1].to_uppercase() + &w[1..]).collect::<Vec<_>>().join(" ");
-            map.insert(key, json!(value.parse::<u64>().unwrap_or(0)));
+            map.insert(key, json!(value));
         }
     }
     let children: Vec<Value> = plan.children().into_iter().map(|c| node(c, explain)).collect();

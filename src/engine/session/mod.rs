@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod parameters;
+pub mod progress;
 pub mod query;
 pub mod relations;
 pub mod sequences;
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arrow::array::RecordBatch;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use futures::stream::BoxStream;
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
@@ -31,6 +33,7 @@ use squilla_core::types::SqlType;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::Database;
+use crate::session::progress::Progress;
 use crate::statement::Statement;
 
 /// What a client says when it connects.
@@ -112,6 +115,7 @@ pub struct Activity {
     /// When the statement started, microseconds since 1970.
     pub query_start_us: i64,
     running: Option<Running>,
+    plan: Option<Arc<dyn ExecutionPlan>>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +163,21 @@ impl SessionShared {
         self.activity.lock().clone()
     }
 
+    /// The operators of the running statement, whose metrics tell how far it is.
+    pub(crate) fn runs(&self, plan: &Arc<dyn ExecutionPlan>) {
+        self.activity.lock().plan = Some(Arc::clone(plan));
+    }
+
+    /// How far the running statement is; None when none runs.
+    pub fn progress(&self) -> Option<Progress> {
+        let (plan, started) = {
+            let activity = self.activity.lock();
+            (activity.plan.clone()?, activity.query_start_us)
+        };
+        let elapsed = chrono::Utc::now().timestamp_micros().saturating_sub(started);
+        Some(Progress::of(&plan, std::time::Duration::from_micros(u64::try_from(elapsed).unwrap_or(0))))
+    }
+
     fn start(&self, text: &str, query_id: i64) -> (CancelFlag, CancellationToken) {
         let running = Running { flag: CancelFlag::default(), token: CancellationToken::new() };
         let mut activity = self.activity.lock();
@@ -167,6 +186,7 @@ impl SessionShared {
         activity.state = "active";
         activity.query_start_us = chrono::Utc::now().timestamp_micros();
         activity.running = Some(running.clone());
+        activity.plan = None;
         (running.flag, running.token)
     }
 
@@ -179,6 +199,7 @@ impl SessionShared {
     fn finish(&self, status: TransactionStatus) {
         let mut activity = self.activity.lock();
         activity.running = None;
+        activity.plan = None;
         activity.state = match status {
             TransactionStatus::Idle => "idle",
             TransactionStatus::InTransaction => "idle in transaction",

@@ -27,7 +27,7 @@ use crate::catalog::data::{CatalogData, RelationKind};
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
 use crate::exec::cancel;
 use crate::exec::env::StatementEnv;
-use crate::exec::row_errors::StatementErrors;
+use crate::exec::row_errors::{OnError, StatementErrors};
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::relations::{Catalogs, StatementRelations};
@@ -44,6 +44,8 @@ pub struct Frame {
     pub errors: Arc<StatementErrors>,
     /// How it stops.
     pub stop: Stop,
+    /// What the planner changed for speed, for EXPLAIN.
+    pub rewrites: parking_lot::Mutex<Vec<&'static str>>,
 }
 
 impl Session {
@@ -168,13 +170,15 @@ impl Session {
             files: Arc::clone(&shared_env.files),
             memory: Arc::clone(&shared_env.memory),
             cancel: flag,
+            cores: Arc::clone(&shared_env.cores),
+            counters: Arc::default(),
             models: Arc::clone(&shared_env.models),
             default_models: Arc::new(move |task| Some(defaults.get(&format!("squilla.default_model.{task}")).to_owned()).filter(|m| !m.is_empty())),
         };
         let statement_env = StatementEnv {
             env: Arc::new(env),
             errors: Arc::clone(&errors),
-            cores: Arc::clone(&self.database.cores),
+            on_error: OnError::parse(settings.get("squilla.on_error"))?,
             packs_in_flight: match settings.int("squilla.packs_in_flight") {
                 0 => self.database.threads * 2,
                 n => n as usize,
@@ -187,7 +191,7 @@ impl Session {
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
         let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        Ok(Frame { state, errors, stop })
+        Ok(Frame { state, errors, stop, rewrites: parking_lot::Mutex::default() })
     }
 
     /// The session's state, made at first use.
@@ -313,7 +317,8 @@ impl Session {
     /// Optimizes, lifts and makes operators.
     pub async fn physical(self: &Arc<Self>, plan: &LogicalPlan, frame: &Frame) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
-        let plan = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
+        let (plan, rewrites) = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
+        *frame.rewrites.lock() = rewrites;
         let plan = frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)?;
         cancel::watch(plan, &frame.stop.flag).map_err(from_datafusion)
     }
@@ -334,6 +339,7 @@ impl Session {
 
     /// Starts a physical plan.
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
+        self.shared.runs(&plan);
         running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
     }
 

@@ -63,6 +63,7 @@ const FILLS: &[(&str, &str, Fill)] = &[
     ("pg_catalog", "pg_foreign_server", cluster::pg_foreign_server),
     ("pg_catalog", "pg_user_mappings", cluster::pg_user_mappings),
     ("pg_catalog", "pg_stat_activity", statistics::pg_stat_activity),
+    ("pg_catalog", "pg_stat_progress_query", statistics::pg_stat_progress_query),
     ("pg_catalog", "pg_stat_database", statistics::pg_stat_database),
     ("pg_catalog", "pg_stat_user_tables", statistics::pg_stat_user_tables),
     ("pg_catalog", "pg_stat_all_tables", statistics::pg_stat_user_tables),
