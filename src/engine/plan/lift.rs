@@ -1,10 +1,10 @@
 //! Dear calls leave expressions: each plan node that uses one gets a Compute node below it.
 //!
 //! In: an optimized logical plan whose expressions contain marker calls with dear kernels. Out: the same plan where such
-//! calls are column references to Compute nodes. Equal calls of one node are made once. Calls under CASE, AND, OR and
+//! calls are column references to Compute nodes. Equal calls of one node are made once. Calls that a filter below has made are not made again. Calls under CASE, AND, OR and
 //! COALESCE keep their condition as a guard, so they run only for rows that reach them. A `bytea` parameter that is
 //! given a `file` gets `file_content(file)` put in between. Cheap conjuncts of a filter run before dear ones.
-//! Invariant: the output schema of every node is unchanged. Deliberately absent: calls in the ON of outer joins (0A000).
+//! Invariant: the output schema of every node is unchanged. Deliberately absent: calls over both sides in the ON of outer and semi joins (0A000).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -104,7 +104,9 @@ fn lift_unary(plan: LogicalPlan, functions: &Lifting) -> DfResult<LogicalPlan> {
         (exprs, input) = through_projections(exprs, input)?;
     }
     let exprs = fuse::fuse(exprs, functions)?;
+    let source = Arc::clone(&input);
     let mut lifter = Lifter::new(input.schema(), functions);
+    lifter.below = made_below(&source);
     let mut lifted = Vec::with_capacity(exprs.len());
     for (expr, name) in exprs.into_iter().zip(saved) {
         lifted.push(name.restore(lifter.lift(expr, None)?));
@@ -176,22 +178,40 @@ fn lift_filter(filter: Filter, functions: &Lifting) -> DfResult<LogicalPlan> {
     project_to(LogicalPlan::Filter(Filter::try_new(predicate, compute)?), &output)
 }
 
-/// Calls in an inner join's ON: on one side, computed below that side; on both, in a filter above.
+/// Calls in a join's ON. Those of one side are computed below that side; in an inner join, those beyond the equal keys are
+/// computed above it, for the rows that meet; in the others they decide which rows meet, and one that reads both sides cannot
+/// be computed anywhere.
 fn lift_join(join: Join, functions: &Lifting) -> DfResult<LogicalPlan> {
-    if join.join_type != JoinType::Inner {
-        return Err(unsupported("model and media functions cannot be used in the ON condition of this join"));
-    }
     let output = Arc::clone(&join.schema);
-    let mut left = Lifter::new(join.left.schema(), functions);
-    let mut right = Lifter::new(join.right.schema(), functions);
+    let (left_schema, right_schema) = (Arc::clone(join.left.schema()), Arc::clone(join.right.schema()));
+    let mut left = Lifter::new(&left_schema, functions);
+    let mut right = Lifter::new(&right_schema, functions);
     let mut on = Vec::with_capacity(join.on.len());
     for (l, r) in join.on {
         on.push((left.lift(l, None)?, right.lift(r, None)?));
     }
-    let (above, inside): (Vec<Expr>, Vec<Expr>) = join.filter.map(split_conjunction_owned).unwrap_or_default().into_iter().partition(is_dear);
-    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l), false)?);
-    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r), false)?);
-    let joined = Join::try_new(left, right, on, conjunction(inside), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
+    let inner = join.join_type == JoinType::Inner;
+    let conjuncts = join.filter.map(split_conjunction_owned).unwrap_or_default();
+    let (above, inside): (Vec<Expr>, Vec<Expr>) = conjuncts.into_iter().partition(|e| inner && is_dear(e));
+    let mut filters = Vec::with_capacity(inside.len());
+    for conjunct in inside {
+        let lifted = conjunct.transform_down(|e| {
+            if !dear_marker(&e) {
+                return Ok(Transformed::no(e));
+            }
+            let reads = |schema: &DFSchema| e.column_refs().iter().all(|c| schema.has_column(c));
+            let lifted = match (reads(&left_schema), reads(&right_schema)) {
+                (true, _) => left.lift(e, None)?,
+                (_, true) => right.lift(e, None)?,
+                _ => return Err(unsupported("model and media functions over columns of both sides cannot be used in the ON condition of this join")),
+            };
+            Ok(Transformed::new(lifted, true, TreeNodeRecursion::Jump))
+        });
+        filters.push(lifted.data()?);
+    }
+    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l).chain(&filters), false)?);
+    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r).chain(&filters), false)?);
+    let joined = Join::try_new(left, right, on, conjunction(filters), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
     let mut plan = LogicalPlan::Join(joined);
     if let Some(above) = conjunction(above) {
         plan = lift_filter(Filter::try_new(above, Arc::new(plan))?, functions)?;
@@ -236,11 +256,36 @@ struct Lifter<'a> {
     steps: Vec<StepExpr>,
     known: HashMap<(Expr, Option<Expr>), usize>,
     recorded: bool,
+    /// A Compute node below whose columns are still there.
+    below: Option<&'a Compute>,
+}
+
+/// The Compute node whose columns `input` still has: below filters.
+fn made_below(input: &LogicalPlan) -> Option<&Compute> {
+    match input {
+        LogicalPlan::Filter(filter) => made_below(&filter.input),
+        LogicalPlan::Extension(Extension { node }) => node.as_any().downcast_ref::<Compute>(),
+        _ => None,
+    }
 }
 
 impl<'a> Lifter<'a> {
     fn new(input: &DFSchema, functions: &'a Lifting) -> Self {
-        Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true }
+        Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true, below: None }
+    }
+
+    /// The column of a call that a node below has made already. Tried by lifting the call as if it were part of that node: it
+    /// was made there when nothing has to be added.
+    fn reuse(&self, call: &ScalarFunction) -> Option<Expr> {
+        let below = self.below?;
+        let known = below.steps.iter().enumerate().filter(|(_, s)| s.guard.is_none()).map(|(i, s)| ((s.call.clone(), None), i));
+        let schema = below.extended.as_ref().clone();
+        let mut probe =
+            Lifter { functions: self.functions, schema, steps: below.steps.clone(), known: known.collect(), recorded: self.recorded, below: None };
+        let lifted = probe.lift(Expr::ScalarFunction(call.clone()), None).ok()?;
+        let Expr::Column(column) = &lifted else { return None };
+        let made = probe.steps.len() == below.steps.len() && below.steps.iter().any(|s| s.output && s.name == column.name);
+        made.then_some(lifted)
     }
 
     /// The node; steps that `used` expressions read leave it, others live only inside their pack. `whole`: nothing but
@@ -282,6 +327,10 @@ impl<'a> Lifter<'a> {
         }
         match expr {
             Expr::ScalarFunction(function) if dear_marker(&Expr::ScalarFunction(function.clone())) => {
+                if let Some(made) = self.reuse(&function) {
+                    self.functions.note("one evaluation of equal calls");
+                    return Ok(made);
+                }
                 let function = self.arguments(function, guard, true)?;
                 self.step(Expr::ScalarFunction(function), guard)
             }
