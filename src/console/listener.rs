@@ -69,7 +69,7 @@ async fn metrics(State(database): State<Arc<Database>>) -> String {
     gauge("squilla_sessions_active", "Sessions that run a statement.", sessions.iter().filter(|s| s.activity().state == "active").count() as f64);
     gauge("squilla_memory_reserved_bytes", "Bytes reserved from the memory pool.", database.memory_pool().reserved() as f64);
     gauge("squilla_row_errors", "Entries in squilla.row_errors.", database.row_errors.entries().len() as f64);
-    gauge("squilla_cores_idle", "Cores that decode nothing now.", database.cores.available_permits() as f64);
+    gauge("squilla_cores_idle", "Cores that decode nothing now.", database.models.cores().idle() as f64);
     type Counter = (&'static str, &'static str, fn(&squilla_engine::database::ModelStats) -> f64);
     let counters: [Counter; 5] = [
         ("squilla_model_items_total", "Items that went through the model.", |m| m.items as f64),

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::columns::{self, Arg, Output};
+use crate::cores::Cores;
+use crate::counters::{CallCounters, Caller};
 use crate::declaration::{Declaration, Signature};
 use crate::error::{Error, Kind, Result};
 use crate::limits::Limits;
@@ -65,6 +67,19 @@ pub enum Kernel {
     Rows(fn(Arc<Call>) -> Result<NumberedRows>),
 }
 
+/// See [`SqlFunction::ranged`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ranged {
+    /// The generated column.
+    pub column: &'static str,
+    /// Argument that bounds it from below, inclusive.
+    pub from: &'static str,
+    /// Argument that bounds it from above, exclusive.
+    pub to: &'static str,
+    /// Arguments whose meaning depends on where the rows start: with one of these given, `from` stays as it is.
+    pub anchored: &'static [&'static str],
+}
+
 /// One SQL function.
 pub struct SqlFunction {
     sql: &'static str,
@@ -73,13 +88,33 @@ pub struct SqlFunction {
     /// Checks constant arguments when the statement is planned: a [`Call`] of zero rows whose non-constant arguments
     /// are empty columns. Errors here are plan errors.
     pub check: Option<fn(&Call) -> Result<()>>,
+    /// Whether, with every other argument at its default, the call only decodes its first one: a function that also takes
+    /// the bytes may be given them instead.
+    pub decodes: bool,
+    /// A generated column that grows from row to row, and the arguments that bound it from below (inclusive) and from
+    /// above (exclusive) without changing the rows in between, unless one of the last arguments is given.
+    pub ranged: Option<Ranged>,
     declaration: OnceLock<Arc<Declaration>>,
 }
 
 impl SqlFunction {
     /// A function with this contract and kernel.
     pub const fn new(sql: &'static str, kernel: Kernel) -> Self {
-        Self { sql, kernel, check: None, declaration: OnceLock::new() }
+        Self { sql, kernel, check: None, decodes: false, ranged: None, declaration: OnceLock::new() }
+    }
+
+    /// See [`SqlFunction::decodes`].
+    #[must_use]
+    pub const fn that_decodes(mut self) -> Self {
+        self.decodes = true;
+        self
+    }
+
+    /// See [`SqlFunction::ranged`].
+    #[must_use]
+    pub const fn with_range(mut self, ranged: Ranged) -> Self {
+        self.ranged = Some(ranged);
+        self
     }
 
     /// Adds a check of constant arguments at plan time.
@@ -132,6 +167,11 @@ impl CancelFlag {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// A number that no other living flag has: tells statements apart.
+    pub fn id(&self) -> u64 {
+        Arc::as_ptr(&self.0) as usize as u64
+    }
+
     /// Fails with 57014 once set.
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::new(Kind::Cancelled, "canceling statement due to user request")) } else { Ok(()) }
@@ -152,6 +192,10 @@ pub struct Env {
     pub memory: Arc<dyn Memory>,
     /// Cancellation.
     pub cancel: CancelFlag,
+    /// The cores that decoding and models share.
+    pub cores: Arc<Cores>,
+    /// Where the cost of the operator's calls is counted.
+    pub counters: Arc<CallCounters>,
     /// The model service (`squilla_infer::models::Models`), typed where it is used.
     pub models: Arc<dyn Any + Send + Sync>,
     /// `squilla.default_model.<task>` by task.
@@ -159,6 +203,11 @@ pub struct Env {
 }
 
 impl Env {
+    /// Whose calls these are, for services that many statements share.
+    pub fn caller(&self) -> Caller {
+        Caller { owner: self.cancel.id(), counters: Arc::clone(&self.counters) }
+    }
+
     /// The model service as `T`.
     pub fn models<T: Send + Sync + 'static>(&self) -> Result<Arc<T>> {
         Arc::clone(&self.models).downcast::<T>().map_err(|_| Error::internal("the model service has another type"))

@@ -3,6 +3,8 @@
 //! Floor 1: imports no other crate of the project. No DataFusion, no tokio, no I/O.
 
 pub mod columns;
+pub mod cores;
+pub mod counters;
 pub mod declaration;
 pub mod error;
 pub mod kernel;

@@ -22,6 +22,8 @@ pub struct Limits {
     pub pdf_pages_max: u64,
     /// Time one row may take in one function (`squilla.row_timeout`).
     pub row_timeout: Duration,
+    /// Whether a JPEG that is scaled down to less than half may be decoded at a part of its size (`squilla.scaled_decode`).
+    pub scaled_decode: bool,
 }
 
 impl Default for Limits {
@@ -33,6 +35,7 @@ impl Default for Limits {
             audio_seconds_max: 86_400,
             pdf_pages_max: 100_000,
             row_timeout: Duration::from_secs(300),
+            scaled_decode: true,
         }
     }
 }

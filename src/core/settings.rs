@@ -218,6 +218,7 @@ settings! {
         "squilla.max_video_frames" int(1, i64::MAX, Unit::None), "1000000", User, "Most frames that one video gives.";
         "squilla.max_audio_seconds" int(1, i64::MAX, Unit::S), "86400", User, "Longest audio that is decoded.";
         "squilla.max_pdf_pages" int(1, i64::MAX, Unit::None), "100000", User, "Most pages of one document.";
+        "squilla.scaled_decode" Bool, "on", User, "Decode a JPEG at 1/2, 1/4 or 1/8 of its size where it is then scaled down to half of that or less; colours differ by less than one level of 256 in the mean.";
         "squilla.media_workers" int(0, 1024, Unit::None), "0", Postmaster, "Child processes that decode video and documents; 0 is one a core.";
         "squilla.media_worker_bytes_max" int(67_108_864, i64::MAX, Unit::Bytes), "4294967296", Postmaster, "Address space of one such process.";
     }
@@ -520,6 +521,7 @@ impl Settings {
             audio_seconds_max: positive("squilla.max_audio_seconds"),
             pdf_pages_max: positive("squilla.max_pdf_pages"),
             row_timeout: self.duration("squilla.row_timeout"),
+            scaled_decode: self.is_on("squilla.scaled_decode"),
         }
     }
 }

@@ -20,7 +20,6 @@ use squilla_core::settings::{Settings, Source};
 use squilla_infer::models::Models;
 use squilla_infer::registry::RegisteredModel;
 pub use squilla_infer::stats::ModelStats;
-use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::catalog::data::{CatalogData, SUPERUSER};
@@ -69,8 +68,6 @@ pub struct Database {
     pub files: Arc<FileAccess>,
     /// Row errors of all statements.
     pub row_errors: Arc<RowErrorLog>,
-    /// One permit per core for dear CPU work.
-    pub cores: Arc<Semaphore>,
     /// Threads for statements.
     pub threads: usize,
     /// Executes plans.
@@ -125,6 +122,8 @@ impl Database {
             files: Arc::clone(&files) as Arc<dyn Files>,
             memory: Arc::new(PoolMemory { pool: Arc::clone(&runtime_env.memory_pool) }),
             cancel: CancelFlag::default(),
+            cores: Arc::clone(config.models.cores()),
+            counters: Arc::default(),
             models: Arc::new(config.models.clone()),
             default_models: Arc::new(|_| None),
         });
@@ -143,7 +142,6 @@ impl Database {
             models: config.models,
             files,
             row_errors: Arc::new(RowErrorLog::default()),
-            cores: Arc::new(Semaphore::new(threads)),
             threads,
             runner: Arc::new(LocalRunner),
             started_us: chrono::Utc::now().timestamp_micros(),

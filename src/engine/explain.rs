@@ -1,8 +1,9 @@
 //! EXPLAIN in PostgreSQL's shape.
 //!
 //! In: a query. Out: one column `QUERY PLAN` of the operators that run, as text, JSON, YAML or XML. With ANALYZE the query is
-//! executed first and each operator shows its counters: rows, time, packs, calls, `errors=`. Invariant: costs only grow
-//! towards the root, and the first line of the text has PostgreSQL's `(cost=a..b rows=n width=w)`, which clients parse.
+//! executed first and each operator shows its counters: rows, time, packs, calls, `errors=`, and what models did for it. The
+//! line `Rewrites:` names what the planner changed for speed. Invariant: costs only grow towards the root, and the first line
+//! of the text has PostgreSQL's `(cost=a..b rows=n width=w)`, which clients parse.
 //! Deliberately absent: PostgreSQL's names of operators; these are the ones that run.
 
 mod render;
@@ -43,7 +44,7 @@ struct Node {
 struct Actual {
     rows: u64,
     ms: f64,
-    counters: Vec<(String, u64)>,
+    counters: Vec<(&'static str, u64)>,
 }
 
 /// Runs EXPLAIN.
@@ -56,6 +57,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     }
     let frame = session.frame(&explain.statement.text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
+    let rewrites = frame.rewrites.lock().clone();
     let planning_ms = started.elapsed().as_secs_f64() * 1000.0;
     let mut execution_ms = None;
     if explain.analyze {
@@ -66,7 +68,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
         }
         execution_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
     }
-    let plan = Plan { root: node(&physical, explain), planning_ms, execution_ms };
+    let plan = Plan { root: node(&physical, explain), rewrites, planning_ms, execution_ms };
     let (lines, ty) = match explain.format {
         ExplainFormat::Text => (render::text(&plan, explain), SqlType::Text),
         ExplainFormat::Json => (vec![render::json(&plan, explain)], SqlType::Json),
@@ -79,6 +81,8 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
 /// The whole of an explanation.
 struct Plan {
     root: Node,
+    /// What the planner changed for speed.
+    rewrites: Vec<String>,
     planning_ms: f64,
     execution_ms: Option<f64>,
 }
@@ -117,21 +121,42 @@ fn actual(metrics: &MetricsSet) -> (u64, f64) {
     (rows, busy as f64 / 1e6)
 }
 
-/// Counters of our own and of DataFusion that say something to a user.
-fn counters(metrics: &MetricsSet) -> Vec<(String, u64)> {
+/// Counters of our own and of DataFusion that say something to a user, in this order. Shown when not zero.
+const COUNTERS: &[&str] = &[
+    "rows_in",
+    "bytes",
+    "packs",
+    "calls",
+    "errors",
+    "model_items",
+    "model_runs",
+    "tokens",
+    "shared",
+    "device_us",
+    "waited_us",
+    "peak_bytes",
+    "spill_count",
+    "spilled_bytes",
+    "spilled_rows",
+    "bytes_scanned",
+    "row_groups_pruned_statistics",
+];
+
+/// The values of [`COUNTERS`], and how full the runs of a model were, in percent.
+fn counters(metrics: &MetricsSet) -> Vec<(&'static str, u64)> {
     let metrics = metrics.aggregate_by_name();
-    let shown = |name: &str| {
-        matches!(name, "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics")
+    let value = |name: &str| -> Option<u64> {
+        metrics.iter().find(|m| m.value().name() == name).map(|m| match m.value() {
+            MetricValue::Count { count, .. } => count.value() as u64,
+            other => other.as_usize() as u64,
+        })
     };
-    let number = |value: &MetricValue| match value {
-        MetricValue::Count { count, .. } => count.value() as u64,
-        other => other.as_usize() as u64,
-    };
-    metrics
-        .iter()
-        .map(|m| (m.value().name().to_owned(), number(m.value())))
-        .filter(|(name, value)| shown(name) && (*value > 0 || name == "errors"))
-        .collect()
+    let shown = |name: &&'static str| value(name).filter(|v| *v > 0 || *name == "errors").map(|v| (*name, v));
+    let mut out: Vec<_> = COUNTERS.iter().filter_map(shown).collect();
+    if let (Some(items), Some(room)) = (value("model_items"), value("model_room").filter(|room| *room > 0)) {
+        out.push(("fill_percent", (items * 100 / room).min(100)));
+    }
+    out
 }
 
 /// `Name: details` without the name.

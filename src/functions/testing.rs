@@ -11,6 +11,7 @@ use arrow::array::{Array, ArrayRef, Int32Array, LargeBinaryArray, NullArray, Rec
 use async_trait::async_trait;
 use bytes::Bytes;
 use squilla_core::columns::Arg;
+use squilla_core::cores::Cores;
 use squilla_core::declaration::Returns;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{Call, CancelFlag, Env, Files, Memory, SqlFunction};
@@ -70,6 +71,8 @@ pub fn call_overload(function: &SqlFunction, signature: usize, mut args: Vec<Arg
         files: Arc::new(Disk),
         memory: Arc::new(Plenty),
         cancel: CancelFlag::default(),
+        cores: Cores::new(2),
+        counters: Arc::default(),
         models: Arc::new(()),
         default_models: Arc::new(|_| None),
     };

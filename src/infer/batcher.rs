@@ -1,13 +1,14 @@
 //! One bounded queue per loaded model, and the threads that empty it in packs.
 //!
 //! In: items of any call of any query. Out: one result per item, in the call's order.
-//! Invariants: a pack holds items of one shape key only and never more than its limits; the oldest item is always in the
-//! next pack, so nothing starves; a pack that fails is halved and run again, so a bad item fails alone; an item whose
-//! caller has gone is dropped before it is run; a full queue makes callers wait, it never grows.
+//! Invariants: a pack holds items of one shape key only and never more than its limits; the oldest item of the owner that
+//! was served least is always in the next pack, so nothing starves and a small statement does not wait for a large one; a
+//! pack that fails is halved and run again, so a bad item fails alone; an item whose caller has gone is dropped before it
+//! is run; a queue full by bytes makes callers wait, it never grows; a pack on the processor runs within the budget of cores.
 //! Deliberately absent: waiting for more items to come (a free device takes what there is) and any runtime: callers
 //! await from whatever executor they have.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,8 @@ use std::time::Instant;
 
 use futures::channel::oneshot;
 use parking_lot::{Condvar, Mutex};
+use squilla_core::cores::Cores;
+use squilla_core::counters::Caller;
 use squilla_core::error::{Error, Kind, Result};
 use tokio::sync::Semaphore;
 
@@ -27,6 +30,8 @@ pub struct Size {
     pub key: u64,
     /// Length along the padded dimension (tokens); 1 where nothing is padded.
     pub length: u32,
+    /// Bytes that it holds while it waits.
+    pub bytes: u32,
 }
 
 /// How large a pack may be.
@@ -58,9 +63,12 @@ struct Job<I, O> {
     queued: Instant,
     place: usize,
     call: Arc<Call<O>>,
+    /// Kilobytes of the queue's room that it takes.
+    room: usize,
 }
 
 struct Call<O> {
+    caller: Caller,
     gone: AtomicBool,
     state: Mutex<CallState<O>>,
 }
@@ -90,6 +98,8 @@ impl<O> Call<O> {
 
 struct Queue<I, O> {
     jobs: VecDeque<Job<I, O>>,
+    /// What each owner of waiting jobs was given so far, in padded length.
+    served: HashMap<u64, u64>,
     closed: bool,
 }
 
@@ -97,8 +107,24 @@ struct Shared<I, O> {
     queue: Mutex<Queue<I, O>>,
     wake: Condvar,
     room: Semaphore,
+    /// Kilobytes.
     capacity: usize,
     counters: Arc<Counters>,
+    /// The budget that a run takes its cores from, and how many it takes.
+    cores: Option<(Arc<Cores>, usize)>,
+}
+
+/// How a queue is served.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Threads, each with a worker of its own.
+    pub instances: usize,
+    /// Bytes of items that may wait.
+    pub queue_bytes: usize,
+    /// The budget that a run takes its cores from, and how many it takes; `None` for a device of its own.
+    pub cores: Option<(Arc<Cores>, usize)>,
+    /// Where its work is counted.
+    pub counters: Arc<Counters>,
 }
 
 /// The caller's side of a queue. Dropping it ends the threads once the queue is empty.
@@ -119,24 +145,24 @@ impl<O> Drop for Gone<O> {
 const WINDOW: usize = 1024;
 
 impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
-    /// Starts `instances` threads; each makes its own worker with `load`. Returns once all have loaded, or with the
-    /// first error. `capacity` bounds the queue in items.
-    pub async fn start<W, F>(name: &str, instances: usize, capacity: usize, counters: Arc<Counters>, load: F) -> Result<Self>
+    /// Starts the threads; each makes its own worker with `load`. Returns once all have loaded, or with the first error.
+    pub async fn start<W, F>(name: &str, service: Service, load: F) -> Result<Self>
     where
         W: Worker<Item = I, Out = O>,
         F: Fn() -> Result<W> + Send + Sync + 'static,
     {
-        let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let capacity = (service.queue_bytes >> 10).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { jobs: VecDeque::new(), closed: false }),
+            queue: Mutex::new(Queue { jobs: VecDeque::new(), served: HashMap::new(), closed: false }),
             wake: Condvar::new(),
             room: Semaphore::new(capacity),
             capacity,
-            counters,
+            counters: service.counters,
+            cores: service.cores,
         });
         let batcher = Batcher { shared: Arc::clone(&shared) };
         let load = Arc::new(load);
-        for number in 0..instances.max(1) {
+        for number in 0..service.instances.max(1) {
             let (ready, loaded) = oneshot::channel();
             let (shared, load) = (Arc::clone(&shared), Arc::clone(&load));
             std::thread::Builder::new()
@@ -148,9 +174,10 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         Ok(batcher)
     }
 
-    /// Runs every item, in packs that mix with other calls'; results in the order of `items`. Waits while the queue is
-    /// full. Dropping the future gives up what has not been run yet. Fails as a whole only when the model is gone.
-    pub async fn run(&self, items: Vec<(I, Size)>) -> Result<Vec<Result<O>>> {
+    /// Runs every item, in packs that mix with other calls'; results in the order of `items`. `caller` tells whose work it
+    /// is: callers share the device fairly. Waits while the queue is full. Dropping the future gives up what has not been
+    /// run yet. Fails as a whole only when the model is gone.
+    pub async fn run(&self, caller: &Caller, items: Vec<(I, Size)>) -> Result<Vec<Result<O>>> {
         self.shared.counters.call();
         let count = items.len();
         if count == 0 {
@@ -158,25 +185,28 @@ impl<I: Send + 'static, O: Send + 'static> Batcher<I, O> {
         }
         let (done, wait) = oneshot::channel();
         let call = Arc::new(Call {
+            caller: caller.clone(),
             gone: AtomicBool::new(false),
             state: Mutex::new(CallState { results: (0..count).map(|_| None).collect(), left: count, done: Some(done) }),
         });
         let _gone = Gone(Arc::clone(&call));
+        let owner = caller.owner;
         let lost = || Error::new(Kind::DeviceLost, "the model was unloaded while it was in use");
-        let mut items = items.into_iter().enumerate();
-        let mut left = count;
-        while left > 0 {
-            let want = left.min(self.shared.capacity).min(256);
-            let permits = u32::try_from(want).unwrap_or(1);
+        for (place, (item, size)) in items.into_iter().enumerate() {
+            // An item larger than the whole room waits until it is alone.
+            let room = (size.bytes as usize).div_ceil(1024).clamp(1, self.shared.capacity);
+            let permits = u32::try_from(room).unwrap_or(u32::MAX);
             self.shared.room.acquire_many(permits).await.map_err(|_| lost())?.forget();
-            let queued = Instant::now();
+            let job = Job { item, size, queued: Instant::now(), place, call: Arc::clone(&call), room };
             let mut queue = self.shared.queue.lock();
-            for (place, (item, size)) in items.by_ref().take(want) {
-                queue.jobs.push_back(Job { item, size, queued, place, call: Arc::clone(&call) });
+            if !queue.served.contains_key(&owner) {
+                // A new owner starts where the least served one stands.
+                let start = queue.served.values().copied().min().unwrap_or(0);
+                queue.served.insert(owner, start);
             }
+            queue.jobs.push_back(job);
             drop(queue);
-            self.shared.wake.notify_all();
-            left -= want;
+            self.shared.wake.notify_one();
         }
         let results = wait.await.map_err(|_| lost())?;
         Ok(results.into_iter().map(|r| r.unwrap_or_else(|| Err(Error::internal("an item has no result")))).collect())
@@ -219,18 +249,22 @@ fn thread<I, O, W: Worker<Item = I, Out = O>>(
 fn next_pack<I, O>(shared: &Shared<I, O>, limits: PackLimits) -> Option<Vec<Job<I, O>>> {
     let mut queue = shared.queue.lock();
     loop {
-        let before = queue.jobs.len();
-        queue.jobs.retain(|job| !job.call.gone.load(Ordering::Relaxed));
-        let dropped = before - queue.jobs.len();
+        let (mut dropped, mut room) = (0, 0);
+        queue.jobs.retain(|job| {
+            let gone = job.call.gone.load(Ordering::Relaxed);
+            (dropped, room) = (dropped + usize::from(gone), room + if gone { job.room } else { 0 });
+            !gone
+        });
         if dropped > 0 {
             shared.counters.dropped(dropped);
-            shared.room.add_permits(dropped);
+            shared.room.add_permits(room);
         }
         if !queue.jobs.is_empty() {
-            let pack = take_pack(&mut queue.jobs, limits);
-            shared.room.add_permits(pack.len());
+            let pack = take_pack(&mut queue, limits);
+            shared.room.add_permits(pack.iter().map(|job| job.room).sum());
             return Some(pack);
         }
+        queue.served.clear();
         if queue.closed {
             return None;
         }
@@ -238,15 +272,21 @@ fn next_pack<I, O>(shared: &Shared<I, O>, limits: PackLimits) -> Option<Vec<Job<
     }
 }
 
-/// Takes the oldest job and those of the next [`WINDOW`] that are nearest to it in length, within the limits.
-fn take_pack<I, O>(jobs: &mut VecDeque<Job<I, O>>, limits: PackLimits) -> Vec<Job<I, O>> {
-    let Some(seed) = jobs.front().map(|job| job.size) else { return Vec::new() };
+/// Takes the oldest job of the owner that was served least, and those of the next [`WINDOW`] that are nearest to it in
+/// length, within the limits.
+fn take_pack<I, O>(queue: &mut Queue<I, O>, limits: PackLimits) -> Vec<Job<I, O>> {
+    let jobs = &mut queue.jobs;
+    let served = |job: &Job<I, O>| queue.served.get(&job.call.caller.owner).copied().unwrap_or(0);
+    // The first of equals: the oldest.
+    let Some((seed_at, seed)) = jobs.iter().enumerate().min_by_key(|(_, job)| served(job)).map(|(at, job)| (at, job.size)) else { return Vec::new() };
     let mut near: Vec<(u32, usize)> = jobs
         .iter()
-        .take(WINDOW)
         .enumerate()
+        .skip(seed_at.saturating_sub(WINDOW / 2))
+        .take(WINDOW)
         .filter(|(_, job)| job.size.key == seed.key)
-        .map(|(place, job)| (job.size.length.abs_diff(seed.length), place))
+        // The seed itself comes first of all.
+        .map(|(place, job)| (job.size.length.abs_diff(seed.length) + u32::from(place != seed_at), place))
         .collect();
     near.sort_unstable();
     let (mut chosen, mut longest, mut sum) = (Vec::new(), 0usize, 0usize);
@@ -264,10 +304,18 @@ fn take_pack<I, O>(jobs: &mut VecDeque<Job<I, O>>, limits: PackLimits) -> Vec<Jo
     chosen.sort_unstable();
     let mut pack: Vec<Job<I, O>> = chosen.into_iter().rev().filter_map(|place| jobs.remove(place)).collect();
     pack.reverse();
+    for job in &pack {
+        *queue.served.entry(job.call.caller.owner).or_default() += u64::from(job.size.length.max(1));
+    }
+    queue
+        .served
+        .retain(|owner, _| queue.jobs.iter().any(|job| job.call.caller.owner == *owner) || pack.iter().any(|job| job.call.caller.owner == *owner));
     pack
 }
 
 fn run_pack<I, O, W: Worker<Item = I, Out = O>>(shared: &Shared<I, O>, worker: &mut W, pack: Vec<Job<I, O>>, limits: PackLimits) {
+    // On the processor a run needs cores, as decoding does; waiting for them is waiting.
+    let _permit = shared.cores.as_ref().map(|(cores, count)| cores.acquire_blocking(*count));
     let start = Instant::now();
     let waited = pack.iter().map(|job| start.saturating_duration_since(job.queued)).sum();
     let items: Vec<&I> = pack.iter().map(|job| &job.item).collect();
@@ -275,8 +323,14 @@ fn run_pack<I, O, W: Worker<Item = I, Out = O>>(shared: &Shared<I, O>, worker: &
     let failed = results.iter().filter(|r| r.is_err()).count();
     let longest = pack.iter().map(|job| job.size.length.max(1) as usize).max().unwrap_or(1);
     let room = limits.items.min(limits.padded / longest).max(pack.len());
-    shared.counters.pack(pack.len(), room, failed, start.elapsed(), waited);
+    let busy = start.elapsed();
+    shared.counters.pack(pack.len(), room, failed, busy, waited);
+    let share = busy / u32::try_from(pack.len()).unwrap_or(1).max(1);
+    if let Some(first) = pack.first() {
+        first.call.caller.counters.run(room);
+    }
     for (job, result) in pack.into_iter().zip(results) {
+        job.call.caller.counters.item(job.size.length, start.saturating_duration_since(job.queued), share);
         job.call.put(job.place, result);
     }
 }
@@ -335,17 +389,18 @@ mod tests {
         let packs = Arc::new(Mutex::new(Vec::new()));
         let inner = Arc::clone(&packs);
         let load = move || Ok(Doubler { packs: Arc::clone(&inner), slow: Duration::from_millis(slow) });
-        (block_on(Batcher::start("test", 1, capacity, Arc::default(), load)).unwrap(), packs)
+        let service = Service { instances: 1, queue_bytes: capacity << 10, cores: Some((Cores::new(1), 1)), counters: Arc::default() };
+        (block_on(Batcher::start("test", service, load)).unwrap(), packs)
     }
 
     fn sized(range: std::ops::Range<i64>) -> Vec<(i64, Size)> {
-        range.map(|i| (i, Size { key: 0, length: 1 })).collect()
+        range.map(|i| (i, Size { key: 0, length: 1, bytes: 1024 })).collect()
     }
 
     #[test]
     fn order_is_kept_and_a_bad_item_fails_alone() {
         let (batcher, packs) = start(0, 4);
-        let results = block_on(batcher.run(sized(0..30))).unwrap();
+        let results = block_on(batcher.run(&Caller::default(), sized(0..30))).unwrap();
         for (i, result) in results.iter().enumerate() {
             match i {
                 13 => assert_eq!(result.as_ref().unwrap_err().message, "thirteen"),
@@ -364,41 +419,61 @@ mod tests {
         let threads: Vec<_> = (0..8)
             .map(|i| {
                 let b = Arc::clone(&batcher);
-                std::thread::spawn(move || block_on(b.run(sized(i..i + 1))).unwrap())
+                std::thread::spawn(move || block_on(b.run(&Caller { owner: i as u64, ..Caller::default() }, sized(i..i + 1))).unwrap())
             })
             .collect();
         threads.into_iter().for_each(|t| assert_eq!(t.join().unwrap().len(), 1));
         assert!(packs.lock().len() < 8, "packs must mix calls");
 
         let busy = Arc::clone(&batcher);
-        let first = std::thread::spawn(move || block_on(busy.run(sized(0..1))));
+        let first = std::thread::spawn(move || block_on(busy.run(&Caller::default(), sized(0..1))));
         std::thread::sleep(Duration::from_millis(10));
-        let mut gone = Box::pin(batcher.run(sized(100..300)));
+        let caller = Caller::default();
+        let mut gone = Box::pin(batcher.run(&caller, sized(100..300)));
         assert!(block_on(async { futures::poll!(&mut gone) }).is_pending());
         drop(gone);
         first.join().unwrap().unwrap();
-        block_on(batcher.run(sized(0..1))).unwrap();
+        block_on(batcher.run(&Caller::default(), sized(0..1))).unwrap();
         assert!(batcher.counters().read().dropped >= 192);
     }
 
     #[test]
     fn packs_join_near_lengths_and_always_take_the_oldest() {
-        let call = Arc::new(Call { gone: AtomicBool::new(false), state: Mutex::new(CallState::<()> { results: vec![], left: 0, done: None }) });
-        let job = |length: u32, key: u64| Job { item: length, size: Size { key, length }, queued: Instant::now(), place: 0, call: Arc::clone(&call) };
-        let mut jobs: VecDeque<_> = [100, 500, 90, 110, 10].map(|n| job(n, 0)).into();
-        jobs.insert(1, job(100, 1));
+        let call = |owner| {
+            let state = Mutex::new(CallState::<()> { results: vec![], left: 0, done: None });
+            Arc::new(Call { caller: Caller { owner, ..Caller::default() }, gone: AtomicBool::new(false), state })
+        };
+        let (one, two) = (call(1), call(2));
+        let job = |length: u32, key: u64, call: &Arc<Call<()>>| Job {
+            item: length,
+            size: Size { key, length, bytes: 0 },
+            queued: Instant::now(),
+            place: 0,
+            call: Arc::clone(call),
+            room: 1,
+        };
+        let mut jobs: VecDeque<_> = [100, 500, 90, 110, 10].map(|n| job(n, 0, &one)).into();
+        jobs.insert(1, job(100, 1, &one));
+        let mut queue = Queue { jobs, served: HashMap::new(), closed: false };
         let lengths = |p: Vec<Job<u32, ()>>| p.iter().map(|j| j.item).collect::<Vec<_>>();
         let limits = PackLimits { items: 16, padded: 330 };
-        assert_eq!(lengths(take_pack(&mut jobs, limits)), [100, 90, 110]);
-        assert_eq!(lengths(take_pack(&mut jobs, limits)), [100]);
-        assert_eq!(lengths(take_pack(&mut jobs, limits)), [500]);
-        assert_eq!(lengths(take_pack(&mut jobs, limits)), [10]);
+        assert_eq!(lengths(take_pack(&mut queue, limits)), [100, 90, 110]);
+        assert_eq!(lengths(take_pack(&mut queue, limits)), [100]);
+        // Somebody who came later and was served less goes first.
+        queue.jobs.push_back(job(300, 0, &two));
+        assert_eq!(lengths(take_pack(&mut queue, limits)), [300]);
+        assert_eq!(lengths(take_pack(&mut queue, limits)), [500]);
+        assert_eq!(lengths(take_pack(&mut queue, limits)), [10]);
+        assert!(queue.jobs.is_empty());
     }
 
     #[test]
     fn a_worker_that_cannot_load_is_an_error() {
         let load = || -> Result<Doubler> { Err(Error::new(Kind::ModelIncompatible, "no")) };
-        let error = block_on(Batcher::<i64, i64>::start("test", 1, 8, Arc::default(), load)).err().unwrap();
+        let error =
+            block_on(Batcher::<i64, i64>::start("test", Service { instances: 1, queue_bytes: 8, cores: None, counters: Arc::default() }, load))
+                .err()
+                .unwrap();
         assert_eq!(error.sqlstate(), "SQ002");
     }
 }

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use squilla_core::cores::Cores;
 use squilla_core::error::{Error, Result};
 use squilla_core::values::Tensor;
 use tokenizers::Tokenizer;
 use tokio::sync::OnceCell;
 
-use crate::batcher::Batcher;
+use crate::batcher::{Batcher, Service};
 use crate::device::{Device, Wish};
 use crate::manifest::{Layout, Manifest};
 use crate::mel::{Mel, MelSpec};
@@ -29,6 +30,12 @@ use crate::text::{TextItem, TextWorker};
 use crate::tokens::{self, TextTokenizer};
 use crate::vision::{GraphFacts, VisionWorker};
 use crate::whisper::{SpeechItem, SpeechRules, SpeechTokens, WhisperWorker};
+
+/// Bytes of all copies of one model's weights on the processor; beyond it, sessions have several threads.
+const COPIES_BYTES_MAX: u64 = 256 << 20;
+
+/// Sessions of one model on the processor.
+const SESSIONS_MAX: usize = 16;
 
 /// What a model is loaded as; one model may be loaded as several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,12 +90,12 @@ pub struct EngineOptions {
     pub runtime: RuntimeOptions,
     /// Device of models that do not name one: 'auto', 'cpu', 'cuda:N'.
     pub device: String,
-    /// Threads of the processor that all models together are meant to use.
-    pub cpu_threads: usize,
+    /// The cores that models on the processor share with decoders.
+    pub cores: Arc<Cores>,
     /// Bytes of models kept in memory; idle ones beyond it go.
     pub resident_bytes_max: u64,
-    /// Items waiting in one model's queue.
-    pub queue_items_max: usize,
+    /// Bytes of items waiting in one model's queue.
+    pub queue_bytes_max: usize,
 }
 
 impl Default for EngineOptions {
@@ -96,9 +103,9 @@ impl Default for EngineOptions {
         Self {
             runtime: RuntimeOptions::default(),
             device: "auto".to_owned(),
-            cpu_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: Cores::new(std::thread::available_parallelism().map_or(1, usize::from)),
             resident_bytes_max: 8 << 30,
-            queue_items_max: 4_096,
+            queue_bytes_max: 64 << 20,
         }
     }
 }
@@ -140,6 +147,11 @@ impl Engines {
     /// No model loaded yet.
     pub fn new(options: EngineOptions) -> Self {
         Self { options, slots: Mutex::default(), known: Mutex::default(), tokenizers: Mutex::default(), clock: AtomicU64::new(1) }
+    }
+
+    /// See [`EngineOptions::cores`].
+    pub fn cores(&self) -> &Arc<Cores> {
+        &self.options.cores
     }
 
     /// The tokenizer of a model; loads no graph.
@@ -229,11 +241,15 @@ impl Engines {
         let wish = Wish::parse(&key.device)?;
         let environment = runtime::environment(&self.options.runtime)?;
         let on_cpu = wish == Wish::Exactly(Device::Cpu) || (wish == Wish::Auto && !runtime::has_cuda_provider());
-        let threads = self.options.cpu_threads.max(1);
-        // A detector's single images share no work: sessions side by side beat threads within one.
-        let side_by_side = if on_cpu && key.purpose == Use::Vision(Task::Detect) { threads.min(4) } else { 1 };
-        let instances = key.instances.unwrap_or(side_by_side);
-        let open = OpenOptions { environment, wish, threads: (threads / instances.max(1)).max(1) };
+        // On the processor one thread a session wastes nothing on waiting for its brothers, so a model gets as many
+        // sessions as there are cores, as long as the copies of its weights stay within bounds.
+        let threads = self.options.cores.total();
+        let copies = usize::try_from(COPIES_BYTES_MAX / manifest.bytes.max(1)).unwrap_or(usize::MAX);
+        let side_by_side = if on_cpu { threads.min(copies).clamp(1, SESSIONS_MAX) } else { 1 };
+        let instances = key.instances.unwrap_or(side_by_side).max(1);
+        let threads = (threads / instances).max(1);
+        // A decoder's cache is larger at each step: an arena would keep a block of every size that there was.
+        let open = OpenOptions { environment, wish, threads, arena: key.purpose != Use::Speech };
         let counters = {
             let mut known = self.known.lock();
             let entry = known.entry(key.clone()).or_insert_with(|| Known {
@@ -245,7 +261,9 @@ impl Engines {
             });
             Arc::clone(&entry.counters)
         };
-        let plan = Plan { name: model.name.clone(), instances, capacity: self.options.queue_items_max, counters, open, max_batch: key.max_batch };
+        let cores = on_cpu.then(|| (Arc::clone(&self.options.cores), threads));
+        let service = Service { instances, queue_bytes: self.options.queue_bytes_max, cores, counters };
+        let plan = Plan { name: model.name.clone(), service, open, max_batch: key.max_batch };
         let engine = match key.purpose {
             Use::Text => Engine::Text(plan.text(manifest).await?),
             Use::Vision(task) => plan.vision(manifest, task).await?,
@@ -260,9 +278,7 @@ impl Engines {
 /// One load.
 struct Plan {
     name: String,
-    instances: usize,
-    capacity: usize,
-    counters: Arc<Counters>,
+    service: Service,
     open: OpenOptions,
     max_batch: Option<usize>,
 }
@@ -271,14 +287,14 @@ impl Plan {
     async fn text(self, manifest: &Arc<Manifest>) -> Result<Batcher<TextItem, Vec<f32>>> {
         let (manifest, open, max) = (Arc::clone(manifest), self.open, self.max_batch);
         let load = move || TextWorker::open(&manifest, &open, max);
-        Batcher::start(&self.name, self.instances, self.capacity, self.counters, load).await
+        Batcher::start(&self.name, self.service, load).await
     }
 
     async fn vision(self, manifest: &Arc<Manifest>, task: Task) -> Result<Engine> {
         let facts = Arc::new(OnceLock::<GraphFacts>::new());
         let (inner, owned, open, max) = (Arc::clone(&facts), Arc::clone(manifest), self.open, self.max_batch);
         let load = move || VisionWorker::open(&owned, task, &open, max, &inner);
-        let batcher = Batcher::start(&self.name, self.instances, self.capacity, self.counters, load).await?;
+        let batcher = Batcher::start(&self.name, self.service, load).await?;
         let facts = facts.get().cloned().unwrap_or_default();
         let letterbox = manifest.layout == Layout::Yolo && manifest.preprocessor.is_null();
         let spec = PixelSpec::read(&manifest.preprocessor, facts.size, letterbox);
@@ -293,7 +309,7 @@ impl Plan {
         let rules = SpeechRules::read(manifest, &tokenizer)?;
         let (owned, open, max) = (Arc::clone(manifest), self.open, self.max_batch);
         let load = move || WhisperWorker::open(&owned, &open, max);
-        let batcher = Batcher::start(&self.name, self.instances, self.capacity, self.counters, load).await?;
+        let batcher = Batcher::start(&self.name, self.service, load).await?;
         Ok(Engine::Speech { batcher, mel: Mel::new(MelSpec::read(&manifest.preprocessor)), rules, tokenizer })
     }
 
@@ -301,7 +317,7 @@ impl Plan {
         let ports = Arc::new(OnceLock::new());
         let (inner, owned, open, max) = (Arc::clone(&ports), Arc::clone(manifest), self.open, self.max_batch);
         let load = move || PredictWorker::open(&owned, &open, max, &inner);
-        let batcher = Batcher::start(&self.name, self.instances, self.capacity, self.counters, load).await?;
+        let batcher = Batcher::start(&self.name, self.service, load).await?;
         Ok(Engine::Plain { batcher, ports: ports.get().cloned().unwrap_or_default() })
     }
 }

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use futures::executor::block_on;
 use serde_json::Value;
-use squilla_core::values::{BoundingBox, Image, ImageView, PixelType, Tensor};
+use squilla_core::cores::Cores;
+use squilla_core::error::Result;
+use squilla_core::values::{BoundingBox, Image, PixelType, Tensor};
 
-use crate::detect::{DetectOptions, iou};
+use crate::detect::{DetectOptions, Detection, iou};
 use crate::engines::EngineOptions;
 use crate::hub::HubOptions;
-use crate::models::{EmbedOptions, Models};
+use crate::models::{EmbedOptions, Models, Resolved, Scores};
+use crate::pictures::{Picture, Pictures};
 use crate::pixels::PixelSpec;
 use crate::registry::{RegisteredModel, Task};
 use crate::runtime::{self, RuntimeOptions};
@@ -34,12 +37,16 @@ pub fn service() -> Models {
     service_with(2)
 }
 
-fn service_with(cpu_threads: usize) -> Models {
+fn service_with(cores: usize) -> Models {
     let home = std::env::var_os("HF_HOME").map_or_else(|| cache().join("hf"), PathBuf::from);
     let named = std::env::var_os("SQUILLA_ONNXRUNTIME_LIBRARY").map(PathBuf::from);
     let candidates = runtime::candidates(named.as_deref(), &cache());
-    let engines =
-        EngineOptions { runtime: RuntimeOptions { library: None, candidates }, device: "cpu".into(), cpu_threads, ..EngineOptions::default() };
+    let engines = EngineOptions {
+        runtime: RuntimeOptions { library: None, candidates },
+        device: "cpu".into(),
+        cores: Cores::new(cores),
+        ..EngineOptions::default()
+    };
     let models = Models::new(HubOptions { home, offline: true, ..HubOptions::default() }, engines);
     for name in ["resnet-shapes", "yolo-shapes", "yolos-random", "clip-random", "whisper-commands"] {
         let source = root().join("models/tiny").join(name).display().to_string();
@@ -83,15 +90,28 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a).sqrt() * dot(b, b).sqrt())
 }
 
-fn views(images: &[Image]) -> Vec<ImageView<'_>> {
-    images.iter().map(Image::view).collect()
+/// The model, loaded, and the images made ready for it.
+fn ready(models: &Models, model: &Resolved, images: &[Image]) -> (Pictures, Vec<Picture>) {
+    let pictures = block_on(models.pictures(model)).unwrap();
+    let ready = images.iter().map(|image| pictures.prepare(&image.view()).unwrap()).collect();
+    (pictures, ready)
+}
+
+fn classify(models: &Models, model: &Resolved, images: &[Image], labels: Option<&[String]>, top_k: usize) -> Result<Vec<Result<Scores>>> {
+    let (pictures, ready) = ready(models, model, images);
+    block_on(models.classify(model, &pictures, ready, labels, top_k))
+}
+
+fn detect(models: &Models, model: &Resolved, images: &[Image], options: &DetectOptions) -> Result<Vec<Result<Vec<Detection>>>> {
+    let (pictures, ready) = ready(models, model, images);
+    block_on(models.detect(model, &pictures, ready, options))
 }
 
 fn strings(value: &Value) -> Vec<String> {
     value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
 }
 
-fn minilm(models: &Models, name: &str) -> crate::models::Resolved {
+fn minilm(models: &Models, name: &str) -> Resolved {
     models.resolve(Task::EmbedText, name).unwrap_or_else(|e| panic!("run \"make setup\" to install MiniLM: {e} {:?}", e.detail))
 }
 
@@ -146,7 +166,7 @@ fn classifier_labels_and_scores() {
     let rows = facts["rows"].as_array().unwrap();
     let images: Vec<Image> = rows.iter().map(|r| image(r["file"].as_str().unwrap())).collect();
     let model = models.resolve(Task::ClassifyImage, "resnet-shapes").unwrap();
-    let got = block_on(models.classify(&model, &views(&images), None, 10)).unwrap();
+    let got = classify(&models, &model, &images, None, 10).unwrap();
     let labels = &model.manifest.labels;
     let mut worst = 0.0f32;
     for (i, (scores, row)) in got.iter().zip(rows).enumerate() {
@@ -173,7 +193,7 @@ fn classifier_labels_and_scores() {
         println!("classifier: image {i}, largest difference of pixels {largest}");
         assert!(largest <= 0.03);
     }
-    assert_eq!(block_on(models.classify(&model, &views(&images[..1]), Some(&["a".into()]), 1)).unwrap_err().sqlstate(), "SQ002");
+    assert_eq!(classify(&models, &model, &images[..1], Some(&["a".into()]), 1).unwrap_err().sqlstate(), "SQ002");
 }
 
 fn bbox(value: &Value) -> BoundingBox {
@@ -187,7 +207,7 @@ fn detector_boxes() {
     let rows = facts["rows"].as_array().unwrap();
     let images: Vec<Image> = rows.iter().map(|r| image(r["file"].as_str().unwrap())).collect();
     let model = models.resolve(Task::Detect, "yolo-shapes").unwrap();
-    let got = block_on(models.detect(&model, &views(&images), &DetectOptions::default())).unwrap();
+    let got = detect(&models, &model, &images, &DetectOptions::default()).unwrap();
     let mut worst = 1.0f32;
     for (found, row) in got.iter().zip(rows) {
         let (found, file) = (found.as_ref().unwrap(), row["file"].as_str().unwrap());
@@ -203,7 +223,7 @@ fn detector_boxes() {
     }
     println!("detector: smallest IoU {worst}");
     let only = DetectOptions { classes: Some(vec!["rng".into()]), ..DetectOptions::default() };
-    assert!(block_on(models.detect(&model, &views(&images[..1]), &only)).unwrap_err().hint.unwrap().contains("ring"));
+    assert!(detect(&models, &model, &images[..1], &only).unwrap_err().hint.unwrap().contains("ring"));
 }
 
 #[test]
@@ -213,7 +233,7 @@ fn set_detector_boxes() {
     let images: Vec<Image> = rows.iter().map(|r| image(r["file"].as_str().unwrap())).collect();
     let model = models.resolve(Task::Detect, "yolos-random").unwrap();
     let all = DetectOptions { min_score: 0.0, ..DetectOptions::default() };
-    let got = block_on(models.detect(&model, &views(&images), &all)).unwrap();
+    let got = detect(&models, &model, &images, &all).unwrap();
     for (found, row) in got.iter().zip(rows) {
         let found = found.as_ref().unwrap();
         let want = row["queries"].as_array().unwrap();
@@ -242,16 +262,17 @@ fn clip_towers() {
         assert!(cosine(vector.as_ref().unwrap(), want) >= 0.9999);
     }
     let images: Vec<Image> = strings(&facts["images"]).iter().map(|f| image(f)).collect();
-    let got = block_on(models.embed_image(&model, &views(&images), &EmbedOptions::default())).unwrap();
+    let (pictures, made) = ready(&models, &model, &images);
+    let got = block_on(models.embed_image(&pictures, made, &EmbedOptions::default())).unwrap();
     let want = floats("clip_image");
     let worst = got.iter().zip(want.data.chunks_exact(32)).map(|(g, w)| cosine(g.as_ref().unwrap(), w)).fold(1.0, f64::min);
     assert!(worst >= 0.9995, "{worst}");
     // Zero-shot: the label whose text is nearest to the image.
     let classify = models.resolve(Task::ClassifyImage, "clip-random").unwrap();
     let labels = ["a circle".to_owned(), "stripes".to_owned()];
-    let scores = block_on(models.classify(&classify, &views(&images[..3]), Some(&labels), 2)).unwrap();
+    let scores = classify(&models, &classify, &images[..3], Some(&labels), 2).unwrap();
     assert!(scores.iter().all(|s| (s.as_ref().unwrap().iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5));
-    assert!(block_on(models.classify(&classify, &views(&images[..1]), None, 2)).is_err());
+    assert!(classify(&models, &classify, &images[..1], None, 2).is_err());
 }
 
 #[test]
@@ -309,7 +330,7 @@ fn whisper_tokens_are_those_of_the_reference() {
     let model = models.resolve(Task::Transcribe, "whisper-commands").unwrap();
     let candidates = runtime::candidates(None, &cache());
     let environment = runtime::environment(&RuntimeOptions { library: None, candidates }).unwrap();
-    let open = crate::session::OpenOptions { environment, wish: crate::device::Wish::parse("cpu").unwrap(), threads: 2 };
+    let open = crate::session::OpenOptions { environment, wish: crate::device::Wish::parse("cpu").unwrap(), threads: 2, arena: true };
     let mut worker = crate::whisper::WhisperWorker::open(&model.manifest, &open, None).unwrap();
     let mel = crate::mel::Mel::new(crate::mel::MelSpec::read(&model.manifest.preprocessor));
     let (mut wrong, mut worst) = (Vec::new(), 0.0f64);
@@ -389,8 +410,9 @@ fn engines_are_loaded_once_and_evicted_by_bytes() {
     let models = service();
     let model = models.resolve(Task::ClassifyImage, "resnet-shapes").unwrap();
     let picture = image("images/cls_00_circle_64x64.png");
-    let views = [picture.view()];
-    let all = futures::future::join_all((0..8).map(|_| models.classify(&model, &views, None, 1)));
+    let loads = futures::future::join_all((0..8).map(|_| models.pictures(&model)));
+    let loaded = block_on(loads).into_iter().collect::<Result<Vec<_>>>().unwrap();
+    let all = futures::future::join_all(loaded.iter().map(|p| models.classify(&model, p, vec![p.prepare(&picture.view()).unwrap()], None, 1)));
     assert!(block_on(all).iter().all(Result::is_ok));
     assert_eq!(models.stats().len(), 1);
     assert_eq!(models.stats()[0].calls, 8);
@@ -398,6 +420,31 @@ fn engines_are_loaded_once_and_evicted_by_bytes() {
     assert!(!models.stats()[0].loaded);
     block_on(models.warm(&model)).unwrap();
     assert!(models.stats()[0].loaded);
+}
+
+/// Results for every largest pack from 1 to 64: texts and pictures of all lengths and sizes, several callers at once.
+#[test]
+fn results_do_not_depend_on_packing() {
+    let words: Vec<String> = (0..96).map(|i| (0..(1 + i * 7 % 60)).map(|n| format!("w{} ", (n * 31 + i) % 97)).collect()).collect();
+    let texts: Vec<&str> = words.iter().map(String::as_str).collect();
+    let images: Vec<Image> = strings(&golden("clip.json")["images"]).iter().map(|f| image(f)).cycle().take(40).collect();
+    let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
+    for max_batch in 1..=64 {
+        let models = service();
+        let source = root().join("models/tiny/clip-random").display().to_string();
+        let registered = RegisteredModel { name: "m".into(), source, max_batch: Some(max_batch), ..Default::default() };
+        models.registry().add(registered, false).unwrap();
+        let text = models.resolve(Task::EmbedText, "m").unwrap();
+        let vision = models.resolve(Task::EmbedImage, "m").unwrap();
+        let parts = [0..32, 32..33, 33..96].map(|range| models.embed_text(&text, &texts[range], NORMAL));
+        let vectors = block_on(futures::future::join_all(parts)).into_iter().flat_map(Result::unwrap).map(Result::unwrap).collect::<Vec<_>>();
+        let (pictures, made) = ready(&models, &vision, &images);
+        let seen = block_on(models.embed_image(&pictures, made, NORMAL)).unwrap().into_iter().map(Result::unwrap).collect::<Vec<_>>();
+        let (texts_alone, seen_alone) = first.get_or_insert_with(|| (vectors.clone(), seen.clone()));
+        for (mine, alone) in vectors.iter().zip(texts_alone).chain(seen.iter().zip(seen_alone)) {
+            assert!(cosine(mine, alone) > 0.999_999, "packs of {max_batch}");
+        }
+    }
 }
 
 /// Items per second and per second of the device; `cargo test -p squilla-infer throughput -- --ignored --nocapture`.
@@ -427,7 +474,6 @@ fn throughput() {
         );
     }
     let picture = image("images/det_05_160x160.jpg");
-    let views = vec![picture.view(); 256];
     for instances in [1, 2] {
         let models = service_with(2);
         let source = root().join("models/tiny/yolo-shapes").display().to_string();
@@ -435,7 +481,9 @@ fn throughput() {
         let model = models.resolve(Task::Detect, "y").unwrap();
         block_on(models.warm(&model)).unwrap();
         let start = std::time::Instant::now();
-        block_on(models.detect(&model, &views, &DetectOptions::default())).unwrap();
+        let pictures = block_on(models.pictures(&model)).unwrap();
+        let made = vec![pictures.prepare(&picture.view()).unwrap(); 256];
+        block_on(models.detect(&model, &pictures, made, &DetectOptions::default())).unwrap();
         println!("detector, {instances} sessions: {:.1} images/s, busy {:.2} s", 256.0 / start.elapsed().as_secs_f64(), models.stats()[0].busy_s);
     }
 }

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod manifest;
 pub mod mel;
 pub mod models;
+pub mod pictures;
 pub mod pixels;
 pub mod predict;
 pub mod registry;

@@ -9,15 +9,18 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, FuturesOrdered, StreamExt};
 use parking_lot::Mutex;
+use squilla_core::cores::Cores;
+use squilla_core::counters::Caller;
 use squilla_core::error::{Error, Kind, Result, did_you_mean};
-use squilla_core::values::{ImageView, Tensor};
+use squilla_core::values::Tensor;
 
-use crate::detect::{self, DetectOptions, Detection, Frame, softmax};
+use crate::batcher::{Batcher, Size};
 use crate::engines::{Engine, EngineOptions, Engines, Use};
 use crate::hub::{Hub, HubOptions, Source};
 use crate::manifest::{Layout, Manifest};
@@ -26,7 +29,6 @@ use crate::registry::{RegisteredModel, Registry, Task};
 use crate::speech::{self, SpeechOptions, Transcript};
 use crate::stats::ModelStats;
 use crate::text::{TextItem, normalise};
-use crate::vision::image_vector;
 use crate::whisper::SpeechItem;
 
 /// A model that a query may use: found, understood, not yet loaded.
@@ -91,22 +93,55 @@ const FOUND_FOR: Duration = Duration::from_secs(5);
 
 /// The model service of a process. Cheap to clone.
 #[derive(Clone)]
-pub struct Models(Arc<Inner>);
+pub struct Models(Arc<Inner>, Caller);
 
-/// Images prepared at once by one call; a few such chunks are under way while the device works.
-const CHUNK: usize = 8;
-const CHUNKS_AHEAD: usize = 4;
+/// Texts that are cut into tokens before the model gets them.
+const TEXTS: usize = 16;
+
+/// Windows of one recording in memory at one time.
+const WINDOWS: usize = 8;
 
 impl Models {
     /// A service with no model loaded.
     pub fn new(hub: HubOptions, engines: EngineOptions) -> Self {
-        Self(Arc::new(Inner {
-            registry: Registry::default(),
-            hub: Hub::new(hub),
-            engines: Engines::new(engines),
-            labels: Mutex::default(),
-            resolved: Mutex::default(),
-        }))
+        Self(
+            Arc::new(Inner {
+                registry: Registry::default(),
+                hub: Hub::new(hub),
+                engines: Engines::new(engines),
+                labels: Mutex::default(),
+                resolved: Mutex::default(),
+            }),
+            Caller::default(),
+        )
+    }
+
+    /// The same service for the calls of one caller: callers share devices fairly, and each has its cost counted.
+    #[must_use]
+    pub fn for_caller(&self, caller: Caller) -> Self {
+        Self(Arc::clone(&self.0), caller)
+    }
+
+    /// Whose calls these are.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.1
+    }
+
+    /// `count` items of the caller take the results of equal ones.
+    pub fn shared(&self, count: usize) {
+        self.1.counters.shared(count);
+    }
+
+    /// The budget of cores that models on the processor share with decoders.
+    pub fn cores(&self) -> &Arc<Cores> {
+        self.0.engines.cores()
+    }
+
+    /// Work of the processor between two waits, within the budget of cores and without holding up other tasks of a
+    /// runtime's thread.
+    pub(crate) async fn prepare<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _permit = self.cores().acquire(1).await;
+        tokio::task::block_in_place(work)
     }
 
     /// The registered models.
@@ -201,7 +236,7 @@ impl Models {
         })
     }
 
-    async fn engine(&self, model: &Resolved, purpose: Use) -> Result<Arc<Engine>> {
+    pub(crate) async fn engine(&self, model: &Resolved, purpose: Use) -> Result<Arc<Engine>> {
         self.0.engines.get(&model.model, &model.manifest, purpose, model.task).await
     }
 
@@ -209,22 +244,22 @@ impl Models {
     pub async fn embed_text(&self, model: &Resolved, texts: &[&str], options: &EmbedOptions) -> Result<Vec<Result<Vec<f32>>>> {
         let tokenizer = self.0.engines.tokenizer(&model.manifest)?;
         let kind = options.kind.as_deref();
-        let tokens = texts.iter().map(|text| {
+        let encode = |text: &&str| {
             let ids = tokenizer.encode(&tokenizer.prompted(text, kind), options.truncate)?;
             Ok(TextItem { ids, types: Vec::new() })
-        });
-        let vectors = self.run_text(model, tokens.collect()).await?;
+        };
+        let vectors = self.run_text(model, texts, encode).await?;
         Ok(vectors.into_iter().map(|v| finish(v?, options)).collect())
     }
 
     /// One score from 0 to 1 (or the raw score of models with several outputs) per pair.
     pub async fn rerank(&self, model: &Resolved, pairs: &[(&str, &str)]) -> Result<Vec<Result<f32>>> {
         let tokenizer = self.0.engines.tokenizer(&model.manifest)?;
-        let tokens = pairs.iter().map(|(query, text)| {
+        let encode = |(query, text): &(&str, &str)| {
             let (ids, types) = tokenizer.encode_pair(query, text)?;
             Ok(TextItem { ids, types })
-        });
-        let scores = self.run_text(model, tokens.collect()).await?;
+        };
+        let scores = self.run_text(model, pairs, encode).await?;
         Ok(scores
             .into_iter()
             .map(|s| match s?.as_slice() {
@@ -240,101 +275,28 @@ impl Models {
         Ok(texts.iter().map(|t| tokenizer.count(t)).collect())
     }
 
-    async fn run_text(&self, model: &Resolved, tokens: Vec<Result<TextItem>>) -> Result<Vec<Result<Vec<f32>>>> {
+    /// Tokens are made a few texts at a time, so that a model begins with the first ones while others are still cut up.
+    async fn run_text<T>(&self, model: &Resolved, texts: &[T], encode: impl Fn(&T) -> Result<TextItem>) -> Result<Vec<Result<Vec<f32>>>> {
         let engine = self.engine(model, Use::Text).await?;
         let Engine::Text(batcher) = engine.as_ref() else { return Err(wrong_engine()) };
-        let (mut out, mut items, mut places) = (Vec::with_capacity(tokens.len()), Vec::new(), Vec::new());
-        for (place, token) in tokens.into_iter().enumerate() {
-            match token {
-                Ok(item) => {
-                    let size = item.size();
-                    items.push((item, size));
-                    places.push(place);
-                    out.push(Ok(Vec::new()));
-                }
-                Err(error) => out.push(Err(error)),
+        let mut calls: FuturesOrdered<BoxFuture<'_, Result<Vec<Result<Vec<f32>>>>>> = FuturesOrdered::new();
+        let mut out = Vec::with_capacity(texts.len());
+        for chunk in texts.chunks(TEXTS) {
+            let tokens: Vec<Result<TextItem>> = self.prepare(|| chunk.iter().map(&encode).collect()).await;
+            calls.push_back(Box::pin(run_each(batcher, self.caller(), tokens, TextItem::size)));
+            // Looks at those before, so that their items are in the queue while the next texts are cut up.
+            while let Poll::Ready(Some(done)) = futures::poll!(calls.next()) {
+                out.extend(done?);
             }
         }
-        for (place, vector) in places.into_iter().zip(batcher.run(items).await?) {
-            out[place] = vector;
+        while let Some(done) = calls.next().await {
+            out.extend(done?);
         }
         Ok(out)
-    }
-
-    /// The wanted outputs of a vision graph for each image, a few chunks ahead of the device.
-    async fn run_images(&self, engine: &Engine, images: &[ImageView<'_>]) -> Result<Vec<Result<(Vec<Tensor>, Frame)>>> {
-        let Engine::Vision { batcher, spec, .. } = engine else { return Err(wrong_engine()) };
-        let chunk = |views: &[ImageView<'_>]| {
-            let prepared: Vec<_> =
-                views.iter().map(|v| spec.apply(v).map(|(item, placement)| (item, Frame { width: v.width, height: v.height, placement }))).collect();
-            async move {
-                let (mut items, mut frames) = (Vec::new(), Vec::new());
-                for image in prepared {
-                    frames.push(image.map(|(item, frame)| {
-                        let size = item.size();
-                        items.push((item, size));
-                        frame
-                    }));
-                }
-                let mut outputs = batcher.run(items).await?.into_iter();
-                let lost = || Err(Error::internal("an image has no result"));
-                let join = |frame: Result<Frame>| frame.and_then(|f| outputs.next().unwrap_or_else(lost).map(|o| (o, f)));
-                Ok::<_, Error>(frames.into_iter().map(join).collect::<Vec<_>>())
-            }
-        };
-        // The iterator is lazy: a chunk is prepared when the one before the last of those ahead is done.
-        let mut done = stream::iter(images.chunks(CHUNK).map(chunk)).buffered(CHUNKS_AHEAD);
-        let mut out = Vec::with_capacity(images.len());
-        while let Some(chunk) = done.next().await {
-            out.extend(chunk?);
-        }
-        Ok(out)
-    }
-
-    /// One vector per image.
-    pub async fn embed_image(&self, model: &Resolved, images: &[ImageView<'_>], options: &EmbedOptions) -> Result<Vec<Result<Vec<f32>>>> {
-        let engine = self.engine(model, Use::Vision(Task::EmbedImage)).await?;
-        let outputs = self.run_images(&engine, images).await?;
-        Ok(outputs.into_iter().map(|o| finish(image_vector(first(&o?.0)?)?, options)).collect())
-    }
-
-    /// The `top_k` best labels of each image: the model's own classes, or `labels` for models that see text and image.
-    pub async fn classify(&self, model: &Resolved, images: &[ImageView<'_>], labels: Option<&[String]>, top_k: usize) -> Result<Vec<Result<Scores>>> {
-        match (model.manifest.layout, labels) {
-            (Layout::TwoTowers, Some(labels)) => self.classify_by_text(model, images, labels, top_k).await,
-            (Layout::TwoTowers, None) => Err(Error::new(Kind::ModelIncompatible, format!("model \"{}\" has no classes of its own", model.name))
-                .hint("Give the labels to choose from.")),
-            (_, Some(_)) => Err(Error::new(Kind::ModelIncompatible, format!("model \"{}\" has its own classes and takes no labels", model.name))
-                .hint("Leave the labels out, or use a model with a text and an image tower.")),
-            (_, None) => {
-                let engine = self.engine(model, Use::Vision(Task::ClassifyImage)).await?;
-                let Engine::Vision { labels, .. } = engine.as_ref() else { return Err(wrong_engine()) };
-                let outputs = self.run_images(&engine, images).await?;
-                let name = |class: usize| labels.get(class).cloned().unwrap_or_else(|| class.to_string());
-                Ok(outputs.into_iter().map(|o| Ok(best(&softmax(&first(&o?.0)?.data), top_k, name))).collect())
-            }
-        }
-    }
-
-    async fn classify_by_text(&self, model: &Resolved, images: &[ImageView<'_>], labels: &[String], top_k: usize) -> Result<Vec<Result<Scores>>> {
-        if labels.is_empty() {
-            return Err(Error::invalid_argument("the list of labels is empty"));
-        }
-        let texts = self.label_vectors(model, labels).await?;
-        let vectors = self.embed_image(model, images, &EmbedOptions::default()).await?;
-        Ok(vectors
-            .into_iter()
-            .map(|vector| {
-                let vector = vector?;
-                // 100 is the scale that CLIP's training ends at.
-                let logits: Vec<f32> = texts.iter().map(|t| 100.0 * t.iter().zip(&vector).map(|(a, b)| a * b).sum::<f32>()).collect();
-                Ok(best(&softmax(&logits), top_k, |i| labels[i].clone()))
-            })
-            .collect())
     }
 
     /// Vectors of "This is a photo of LABEL.", each computed once per model.
-    async fn label_vectors(&self, model: &Resolved, labels: &[String]) -> Result<Vec<Arc<Vec<f32>>>> {
+    pub(crate) async fn label_vectors(&self, model: &Resolved, labels: &[String]) -> Result<Vec<Arc<Vec<f32>>>> {
         let key = |label: &String| (model.digest.clone(), label.clone());
         let missing: Vec<&String> = {
             let known = self.0.labels.lock();
@@ -357,28 +319,6 @@ impl Models {
         out.ok_or_else(|| Error::internal("a label has no vector"))
     }
 
-    /// The objects in each image, best score first.
-    pub async fn detect(&self, model: &Resolved, images: &[ImageView<'_>], options: &DetectOptions) -> Result<Vec<Result<Vec<Detection>>>> {
-        let engine = self.engine(model, Use::Vision(Task::Detect)).await?;
-        let Engine::Vision { labels, .. } = engine.as_ref() else { return Err(wrong_engine()) };
-        if let Some(wrong) = options.classes.iter().flatten().find(|c| !labels.is_empty() && !labels.iter().any(|l| l.eq_ignore_ascii_case(c))) {
-            let error = Error::invalid_argument(format!("model \"{}\" has no class \"{wrong}\"", model.name));
-            return Err(match did_you_mean(wrong, labels.iter().map(String::as_str)) {
-                Some(near) => error.hint(format!("Did you mean \"{near}\"?")),
-                None => error,
-            });
-        }
-        let kind = model.manifest.config["model_type"].as_str().unwrap_or("");
-        let sigmoid = ["rt_detr", "rtdetr", "deformable", "d_fine", "rf_detr", "dfine"].iter().any(|k| kind.contains(k));
-        let outputs = self.run_images(&engine, images).await?;
-        let objects = |(tensors, frame): (Vec<Tensor>, Frame)| match tensors.as_slice() {
-            [logits, boxes] => detect::set(logits, boxes, sigmoid, labels, &frame, options),
-            [grid] => detect::grid(grid, labels, &frame, options),
-            _ => Err(wrong_engine()),
-        };
-        Ok(outputs.into_iter().map(|o| objects(o?)).collect())
-    }
-
     /// What is said in each audio (16 kHz, mono, -1.0 to 1.0). Windows of all audios share packs.
     pub async fn transcribe(&self, model: &Resolved, audios: &[&[f32]], options: &SpeechOptions) -> Result<Vec<Result<Transcript>>> {
         let engine = self.engine(model, Use::Speech).await?;
@@ -387,7 +327,7 @@ impl Models {
         // Boxed and collected: a lazy closure over borrowed samples would make this future unfit for other threads.
         let mut calls: Vec<BoxFuture<'_, Result<Transcript>>> = Vec::with_capacity(audios.len());
         for samples in audios {
-            calls.push(Box::pin(transcribe_one(&engine, samples, language, options)));
+            calls.push(Box::pin(self.transcribe_one(&engine, samples, language, options)));
         }
         let mut done = stream::iter(calls).buffered(32);
         let mut out = Vec::with_capacity(audios.len());
@@ -400,23 +340,44 @@ impl Models {
         Ok(out)
     }
 
+    async fn transcribe_one(&self, engine: &Engine, samples: &[f32], language: Option<u32>, options: &SpeechOptions) -> Result<Transcript> {
+        let Engine::Speech { batcher, mel, rules, tokenizer } = engine else { return Err(wrong_engine()) };
+        let rate = mel.spec().rate;
+        let windows = speech::windows(samples, mel.spec().samples, rate);
+        let heard = stream::iter(windows.into_iter().map(|window| async move {
+            let mel = self.prepare(|| mel.spectrogram(&samples[window.clone()])).await?;
+            let item = SpeechItem { mel, language, task: options.task, timestamps: options.timestamps };
+            let size = item.size();
+            let tokens =
+                batcher.run(self.caller(), vec![(item, size)]).await?.pop().unwrap_or_else(|| Err(Error::internal("a window has no result")))?;
+            let seconds = |n: usize| n as f64 / f64::from(rate);
+            speech::segments(&tokens, rules, tokenizer, seconds(window.start), seconds(window.len()))
+        }));
+        let mut heard = heard.buffered(WINDOWS);
+        let mut segments = Vec::new();
+        while let Some(window) = heard.next().await {
+            segments.extend(window?);
+        }
+        Ok(speech::transcript(segments))
+    }
+
     /// The first output of a plain graph for each row of numbers, flattened.
     pub async fn predict_rows(&self, model: &Resolved, rows: &[Vec<f32>]) -> Result<Vec<Result<Vec<f32>>>> {
         let engine = self.engine(model, Use::Plain).await?;
         let Engine::Plain { ports, .. } = engine.as_ref() else { return Err(wrong_engine()) };
         let items = rows.iter().map(|row| arrange(row, ports)).collect();
-        let outputs = run_plain(&engine, items).await?;
+        let outputs = run_plain(&engine, self.caller(), items).await?;
         Ok(outputs.into_iter().map(|o| Ok(first(&o?)?.data.clone())).collect())
     }
 
     /// Every tensor output of a plain graph for each row; a row is a tensor for each input, without batch dimension.
     pub async fn predict(&self, model: &Resolved, rows: Vec<Vec<Tensor>>) -> Result<Vec<Result<Vec<Tensor>>>> {
         let engine = self.engine(model, Use::Plain).await?;
-        run_plain(&engine, rows.into_iter().map(|inputs| Ok(PredictItem { inputs })).collect()).await
+        run_plain(&engine, self.caller(), rows.into_iter().map(|inputs| Ok(PredictItem { inputs })).collect()).await
     }
 }
 
-fn use_of(model: &Resolved) -> Use {
+pub(crate) fn use_of(model: &Resolved) -> Use {
     match model.task {
         Task::EmbedText | Task::Rerank => Use::Text,
         Task::ClassifyImage if model.manifest.layout == Layout::TwoTowers => Use::Vision(Task::EmbedImage),
@@ -426,15 +387,15 @@ fn use_of(model: &Resolved) -> Use {
     }
 }
 
-fn wrong_engine() -> Error {
+pub(crate) fn wrong_engine() -> Error {
     Error::internal("a model was loaded for another use")
 }
 
-fn first(tensors: &[Tensor]) -> Result<&Tensor> {
+pub(crate) fn first(tensors: &[Tensor]) -> Result<&Tensor> {
     tensors.first().ok_or_else(|| Error::internal("a model gave no output"))
 }
 
-fn finish(mut vector: Vec<f32>, options: &EmbedOptions) -> Result<Vec<f32>> {
+pub(crate) fn finish(mut vector: Vec<f32>, options: &EmbedOptions) -> Result<Vec<f32>> {
     if let Some(dims) = options.dims {
         if dims == 0 || dims > vector.len() {
             return Err(Error::invalid_argument(format!("dims must be between 1 and {}", vector.len())));
@@ -447,44 +408,26 @@ fn finish(mut vector: Vec<f32>, options: &EmbedOptions) -> Result<Vec<f32>> {
     Ok(vector)
 }
 
-fn best(scores: &[f32], top_k: usize, name: impl Fn(usize) -> String) -> Scores {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    order.truncate(top_k);
-    order.into_iter().map(|i| (name(i), scores[i])).collect()
+async fn run_plain(engine: &Engine, caller: &Caller, rows: Vec<Result<PredictItem>>) -> Result<Vec<Result<Vec<Tensor>>>> {
+    let Engine::Plain { batcher, .. } = engine else { return Err(wrong_engine()) };
+    run_each(batcher, caller, rows, PredictItem::size).await
 }
 
-async fn run_plain(engine: &Engine, rows: Vec<Result<PredictItem>>) -> Result<Vec<Result<Vec<Tensor>>>> {
-    let Engine::Plain { batcher, .. } = engine else { return Err(wrong_engine()) };
-    let mut items = Vec::new();
-    let mut out: Vec<Result<Option<()>>> = Vec::new();
+/// Runs those rows that could be prepared; the others keep their errors.
+pub(crate) async fn run_each<I: Send + 'static, O: Send + 'static>(
+    batcher: &Batcher<I, O>,
+    caller: &Caller,
+    rows: Vec<Result<I>>,
+    size: impl Fn(&I) -> Size,
+) -> Result<Vec<Result<O>>> {
+    let (mut items, mut failed) = (Vec::with_capacity(rows.len()), Vec::with_capacity(rows.len()));
     for row in rows {
-        out.push(row.map(|item| {
-            let size = item.size();
+        failed.push(row.map(|item| {
+            let size = size(&item);
             items.push((item, size));
-            None
         }));
     }
-    let mut results = batcher.run(items).await?.into_iter();
+    let mut results = batcher.run(caller, items).await?.into_iter();
     let lost = || Err(Error::internal("a row has no result"));
-    Ok(out.into_iter().map(|row| row.and_then(|_| results.next().unwrap_or_else(lost))).collect())
-}
-
-async fn transcribe_one(engine: &Engine, samples: &[f32], language: Option<u32>, options: &SpeechOptions) -> Result<Transcript> {
-    let Engine::Speech { batcher, mel, rules, tokenizer } = engine else { return Err(wrong_engine()) };
-    let rate = mel.spec().rate;
-    let windows = speech::windows(samples, mel.spec().samples, rate);
-    let heard = stream::iter(windows.into_iter().map(|window| async move {
-        let item = SpeechItem { mel: mel.spectrogram(&samples[window.clone()])?, language, task: options.task, timestamps: options.timestamps };
-        let size = item.size();
-        let tokens = batcher.run(vec![(item, size)]).await?.pop().unwrap_or_else(|| Err(Error::internal("a window has no result")))?;
-        let seconds = |n: usize| n as f64 / f64::from(rate);
-        speech::segments(&tokens, rules, tokenizer, seconds(window.start), seconds(window.len()))
-    }));
-    let mut heard = heard.buffered(16);
-    let mut segments = Vec::new();
-    while let Some(window) = heard.next().await {
-        segments.extend(window?);
-    }
-    Ok(speech::transcript(segments))
+    Ok(failed.into_iter().map(|row| row.and_then(|()| results.next().unwrap_or_else(lost))).collect())
 }

@@ -5,6 +5,8 @@
 //! Pillow to 1-2 levels; only the part that survives the crop is computed.
 //! Deliberately absent: decoding, and scaling while decoding, which is not equal to the reference.
 
+use std::borrow::Cow;
+
 use fast_image_resize::images::{Image as Plane, ImageRef};
 use fast_image_resize::{FilterType, PixelType as ResizeType, ResizeAlg, ResizeOptions, Resizer};
 use serde_json::Value;
@@ -58,6 +60,18 @@ pub enum Filter {
     Box,
     /// 5
     Hamming,
+}
+
+impl Filter {
+    /// Half its width, in pixels of the smaller picture.
+    const fn support(self) -> f64 {
+        match self {
+            Filter::Nearest | Filter::Box => 0.5,
+            Filter::Bilinear | Filter::Hamming => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos => 3.0,
+        }
+    }
 }
 
 /// An image as a model takes it.
@@ -151,20 +165,26 @@ impl PixelSpec {
         let plan = self.plan(image.width, image.height);
         let rgb = to_rgb(image)?;
         let canvas = resize(&rgb, (image.width, image.height), &plan, self.filter)?;
+        drop(rgb);
         let (width, height) = (plan.window.2 as usize, plan.window.3 as usize);
         let size = width * height;
+        let levels: [[f32; 256]; 3] =
+            std::array::from_fn(|channel| std::array::from_fn(|level| (level as f32 * self.rescale - self.mean[channel]) / self.std[channel]));
         let mut planes = vec![0.0f32; 3 * size];
-        for (channel, plane) in planes.chunks_exact_mut(size.max(1)).enumerate().take(3) {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            let mut levels = [0.0f32; 256];
-            for (level, value) in levels.iter_mut().enumerate() {
-                *value = (level as f32 * self.rescale - mean) / std;
-            }
-            for (value, pixel) in plane.iter_mut().zip(canvas.chunks_exact(3)) {
-                *value = levels[usize::from(pixel[channel])];
-            }
+        let (red, others) = planes.split_at_mut(size);
+        let (green, blue) = others.split_at_mut(size);
+        for (((pixel, r), g), b) in canvas.chunks_exact(3).zip(red).zip(green).zip(blue) {
+            *r = levels[0][usize::from(pixel[0])];
+            *g = levels[1][usize::from(pixel[1])];
+            *b = levels[2][usize::from(pixel[2])];
         }
         Ok((ImageItem { planes, width, height }, plan.placement))
+    }
+
+    /// What a picture of this size is scaled to, before anything is cut from it; `None` where it is not made smaller.
+    pub fn target(&self, width: u32, height: u32) -> Option<(u32, u32)> {
+        let (w, h) = self.plan(width.max(1), height.max(1)).resized;
+        (w < width && h < height).then_some((w, h))
     }
 
     fn plan(&self, width: u32, height: u32) -> Plan {
@@ -260,13 +280,13 @@ fn shortest(width: u32, height: u32, side: u32, longest: Option<u32>) -> (u32, u
 }
 
 /// 8-bit RGB, whatever the mode. Alpha is dropped, as Pillow's convert("RGB") does.
-fn to_rgb(image: &ImageView<'_>) -> Result<Vec<u8>> {
+fn to_rgb<'a>(image: &ImageView<'a>) -> Result<Cow<'a, [u8]>> {
     let channels = usize::from(image.channels.max(1));
     let count = image.width as usize * image.height as usize;
     if image.data.len() != count * channels * image.pixel.bytes() {
         return Err(Error::internal("an image whose bytes do not fit its size"));
     }
-    let levels: std::borrow::Cow<'_, [u8]> = match image.pixel {
+    let levels: Cow<'a, [u8]> = match image.pixel {
         PixelType::U8 => image.data.into(),
         PixelType::U16 => image.data.chunks_exact(2).map(|b| (u16::from_ne_bytes([b[0], b[1]]) / 257) as u8).collect::<Vec<_>>().into(),
         PixelType::F32 => {
@@ -275,9 +295,9 @@ fn to_rgb(image: &ImageView<'_>) -> Result<Vec<u8>> {
         }
     };
     Ok(match channels {
-        3 => levels.into_owned(),
-        1 | 2 => levels.chunks_exact(channels).flat_map(|p| [p[0]; 3]).collect(),
-        _ => levels.chunks_exact(channels).flat_map(|p| [p[0], p[1], p[2]]).collect(),
+        3 => levels,
+        1 | 2 => levels.chunks_exact(channels).flat_map(|p| [p[0]; 3]).collect::<Vec<_>>().into(),
+        _ => levels.chunks_exact(channels).flat_map(|p| [p[0], p[1], p[2]]).collect::<Vec<_>>().into(),
     })
 }
 
@@ -305,11 +325,15 @@ fn resize(rgb: &[u8], (width, height): (u32, u32), plan: &Plan, filter: Filter) 
     });
     let source = ImageRef::new(width, height, rgb, ResizeType::U8x3).map_err(|e| fail(e.to_string()))?;
     let (sx, sy) = (f64::from(width) / f64::from(nw), f64::from(height) / f64::from(nh));
-    let mut across = Plane::new(vw, height, ResizeType::U8x3);
-    let crop = options.crop(x0 as f64 * sx, 0.0, f64::from(vw) * sx, f64::from(height));
+    // Only the rows that the second pass looks at go through the first one.
+    let reach = (filter.support() * sy.max(1.0)).ceil() as u32 + 2;
+    let first = ((y0 as f64 * sy) as u32).saturating_sub(reach);
+    let last = ((y1 as f64 * sy).ceil() as u32).saturating_add(reach).min(height);
+    let mut across = Plane::new(vw, last - first, ResizeType::U8x3);
+    let crop = options.crop(x0 as f64 * sx, f64::from(first), f64::from(vw) * sx, f64::from(last - first));
     resizer.resize(&source, &mut across, Some(&crop)).map_err(|e| fail(e.to_string()))?;
     let mut down = Plane::new(vw, vh, ResizeType::U8x3);
-    let crop = options.crop(0.0, y0 as f64 * sy, f64::from(vw), f64::from(vh) * sy);
+    let crop = options.crop(0.0, y0 as f64 * sy - f64::from(first), f64::from(vw), f64::from(vh) * sy);
     resizer.resize(&across, &mut down, Some(&crop)).map_err(|e| fail(e.to_string()))?;
     if (vw, vh) == (cw, ch) {
         return Ok(down.into_vec());
@@ -356,10 +380,10 @@ mod tests {
     fn other_modes_become_rgb() {
         let grey16: Vec<u8> = [65535u16, 0].iter().flat_map(|v| v.to_ne_bytes()).collect();
         let view = ImageView { data: &grey16, width: 2, height: 1, channels: 1, pixel: PixelType::U16 };
-        assert_eq!(to_rgb(&view).unwrap(), [255, 255, 255, 0, 0, 0]);
+        assert_eq!(to_rgb(&view).unwrap()[..], [255, 255, 255, 0, 0, 0]);
         let rgba = [1u8, 2, 3, 4];
         let view = ImageView { data: &rgba, width: 1, height: 1, channels: 4, pixel: PixelType::U8 };
-        assert_eq!(to_rgb(&view).unwrap(), [1, 2, 3]);
+        assert_eq!(to_rgb(&view).unwrap()[..], [1, 2, 3]);
         assert!(to_rgb(&ImageView { width: 5, ..view }).is_err());
     }
 }

@@ -26,7 +26,8 @@ impl PredictItem {
     pub fn size(&self) -> Size {
         let mut hasher = DefaultHasher::new();
         self.inputs.iter().for_each(|t| t.shape.hash(&mut hasher));
-        Size { key: hasher.finish(), length: 1 }
+        let bytes = self.inputs.iter().map(|t| t.data.len() * size_of::<f32>()).sum::<usize>();
+        Size { key: hasher.finish(), length: 1, bytes: u32::try_from(bytes).unwrap_or(u32::MAX) }
     }
 }
 

@@ -83,7 +83,7 @@ fn missing(tried: &[PathBuf]) -> Error {
     let list = tried.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     Error::new(Kind::DeviceLost, "the library of ONNX Runtime was not found")
         .detail(format!("Tried: {list}."))
-        .hint("Run \"make setup\" to install it, or name it by the setting squilla.onnxruntime_library.")
+        .hint("Run \"make setup\" to install it, or name it by the setting squilla.onnxruntime.")
 }
 
 fn load(path: &Path) -> Result<Environment> {

@@ -30,7 +30,8 @@ pub struct GraphFacts {
 impl ImageItem {
     /// Its size for the batcher: only images of one size share a pack.
     pub fn size(&self) -> Size {
-        Size { key: (self.width as u64) << 32 | self.height as u64, length: 1 }
+        let bytes = u32::try_from(self.planes.len() * size_of::<f32>()).unwrap_or(u32::MAX);
+        Size { key: (self.width as u64) << 32 | self.height as u64, length: 1, bytes }
     }
 }
 
@@ -77,9 +78,9 @@ impl VisionWorker {
         let _ = facts.set(known);
         let fixed = usize::try_from(port.shape[0]).ok().filter(|n| *n > 0);
         let default = match (task, onnx.device) {
-            // Small detectors run best one by one on a processor.
+            // Small detectors run best one by one on a processor; the others gain nothing from more than a few.
             (Task::Detect, Device::Cpu) => 1,
-            (_, Device::Cpu) => 8,
+            (_, Device::Cpu) => 4,
             (Task::Detect, Device::Cuda(_)) => 32,
             (_, Device::Cuda(_)) => 128,
         };

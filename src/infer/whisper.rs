@@ -48,7 +48,8 @@ pub struct SpeechItem {
 impl SpeechItem {
     /// Its size for the batcher: prompts of one pack have one length.
     pub fn size(&self) -> Size {
-        Size { key: u64::from(self.timestamps) | u64::from(self.language.is_none()) << 1, length: 1 }
+        let bytes = u32::try_from(self.mel.len() * size_of::<f32>()).unwrap_or(u32::MAX);
+        Size { key: u64::from(self.timestamps) | u64::from(self.language.is_none()) << 1, length: 1, bytes }
     }
 }
 
@@ -121,16 +122,11 @@ impl SpeechRules {
 
     /// The token of a language: 'en', 'EN' or '<|en|>'.
     pub fn language(&self, code: &str) -> Result<Option<u32>> {
-        let code = code.trim().trim_start_matches("<|").trim_end_matches("|>").to_ascii_lowercase();
+        let code = plain(code);
         if self.languages.is_empty() && code == "en" {
             return Ok(None);
         }
-        self.languages.get(&code).copied().map(Some).ok_or_else(|| {
-            let mut known: Vec<&str> = self.languages.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            Error::invalid_argument(format!("the model does not know the language \"{code}\""))
-                .hint(format!("It knows {}.", if known.is_empty() { "en".to_owned() } else { known.join(", ") }))
-        })
+        self.languages.get(&code).copied().map(Some).ok_or_else(|| unknown_language(&code, self.languages.keys().map(String::as_str).collect()))
     }
 
     /// The code of a language token.
@@ -184,6 +180,26 @@ impl SpeechRules {
     }
 }
 
+/// 'en' of 'EN' or '<|en|>'.
+fn plain(code: &str) -> String {
+    code.trim().trim_start_matches("<|").trim_end_matches("|>").to_ascii_lowercase()
+}
+
+fn unknown_language(code: &str, mut known: Vec<&str>) -> Error {
+    known.sort_unstable();
+    Error::invalid_argument(format!("the model does not know the language \"{code}\""))
+        .hint(format!("It knows {}.", if known.is_empty() { "en".to_owned() } else { known.join(", ") }))
+}
+
+/// Fails with 22023 when the model's files list languages and not this one. Loads no graph and no tokenizer.
+pub fn check_language(manifest: &Manifest, code: &str) -> Result<()> {
+    let generation = manifest.json("generation_config.json")?;
+    let Some(listed) = generation["lang_to_id"].as_object().filter(|l| !l.is_empty()) else { return Ok(()) };
+    let known: Vec<String> = listed.keys().map(|name| plain(name)).collect();
+    let code = plain(code);
+    if known.contains(&code) { Ok(()) } else { Err(unknown_language(&code, known.iter().map(String::as_str).collect())) }
+}
+
 /// Encoder and decoder on one device.
 pub struct WhisperWorker {
     encoder: Onnx,
@@ -226,7 +242,8 @@ impl WhisperWorker {
         if cache.is_empty() || !decoder.has_input("use_cache_branch") {
             return Err(Error::new(Kind::ModelIncompatible, "the decoder is not a merged decoder with a key/value cache"));
         }
-        let items = max_batch.unwrap_or(if encoder.device == Device::Cpu { 16 } else { 64 });
+        // On a processor two windows at a time are nearly as fast as many, and attention over 1,500 places takes 54 MB a window.
+        let items = max_batch.unwrap_or(if encoder.device == Device::Cpu { 2 } else { 64 });
         let mel = MelSpec::read(&manifest.preprocessor);
         Ok(Self { encoder, decoder, rules, mel, cache, limits: PackLimits { items, padded: usize::MAX } })
     }
@@ -302,7 +319,7 @@ impl WhisperWorker {
         let mut past = HashMap::new();
         let mut ids: Vec<i64> = rows.iter().flat_map(|r| r.prompt.iter().copied()).collect();
         for step in 0..steps {
-            let logits = self.step(std::mem::take(&mut ids), count, hidden, &mut past)?;
+            let mut logits = self.step(std::mem::take(&mut ids), count, hidden, &mut past)?;
             let [batch, length, vocabulary] = logits.shape[..] else {
                 return Err(Error::new(Kind::ModelIncompatible, format!("the decoder gave logits of shape {:?}", logits.shape)));
             };
@@ -310,15 +327,16 @@ impl WhisperWorker {
                 return Err(Error::new(Kind::ModelIncompatible, format!("the decoder gave logits of shape {:?}", logits.shape)));
             }
             for (i, (row, item)) in rows.iter_mut().zip(items).enumerate() {
-                let at = |position: usize| &logits.data[(i * length + position) * vocabulary..][..vocabulary];
+                let at = |position: usize| (i * length + position) * vocabulary;
                 if step == 0 {
-                    row.no_speech = rules.no_speech.map_or(0.0, |t| log_probability(at(0), t).exp());
+                    let first = &logits.data[at(0)..][..vocabulary];
+                    row.no_speech = rules.no_speech.map_or(0.0, |t| log_probability(first, t).exp());
                 }
                 if !row.done {
-                    let mut last = at(length - 1).to_vec();
-                    rules.mask(&mut last, &row.said, item.timestamps);
-                    let token = argmax(&last);
-                    row.sum += log_probability(&last, token);
+                    let last = &mut logits.data[at(length - 1)..][..vocabulary];
+                    rules.mask(last, &row.said, item.timestamps);
+                    let token = argmax(last);
+                    row.sum += log_probability(last, token);
                     row.done = token == rules.end;
                     if !row.done {
                         row.said.push(token);

@@ -54,6 +54,7 @@ pub fn run(arguments: &Sql) -> Result<()> {
 
 async fn one(session: &Arc<Session>, statement: &Statement, format: Format) -> Result<()> {
     let progress = progress();
+    let _ticker = Ticker::start(session, &progress);
     let work = async {
         let prepared = session.prepare(statement, &[]).await?;
         session.execute(&prepared, Vec::new()).await
@@ -78,10 +79,7 @@ async fn one(session: &Arc<Session>, statement: &Statement, format: Format) -> R
         }
     };
     let mut printer = Printer::new(std::io::stdout().lock(), format, fields, &session.output_style());
-    let mut rows = 0u64;
     while let Some(batch) = stoppable(session, async { stream.next().await.transpose() }).await? {
-        rows += batch.num_rows() as u64;
-        progress.set_message(format!("{rows} rows"));
         progress.suspend(|| printer.batch(&batch))?;
     }
     progress.finish_and_clear();
@@ -133,15 +131,39 @@ async fn stoppable<T>(session: &Arc<Session>, work: impl Future<Output = Result<
     }
 }
 
-/// A line with the elapsed time, only where a person looks.
+/// A bar with the share that is done, the elapsed time and what the statement is at; only where a person looks.
 fn progress() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {msg}") {
+    let bar = ProgressBar::new(1000);
+    if let Ok(style) = ProgressStyle::with_template("{spinner} [{bar:20}] {elapsed} {msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+/// Brings the bar up to date until it is dropped.
+struct Ticker(tokio::task::JoinHandle<()>);
+
+impl Ticker {
+    fn start(session: &Arc<Session>, bar: &ProgressBar) -> Self {
+        let (shared, bar) = (Arc::clone(&session.shared), bar.clone());
+        Self(tokio::spawn(async move {
+            while !bar.is_finished() {
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                if let Some(progress) = shared.progress().filter(|_| !bar.is_hidden()) {
+                    bar.set_position(progress.done.map_or(0, |done| (done * 1000.0) as u64));
+                    bar.set_message(progress.text());
+                }
+            }
+        }))
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }

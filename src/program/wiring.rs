@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use squilla_core::cores::Cores;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::SqlFunction;
 use squilla_core::settings::{SETTINGS, Settings, Source};
@@ -97,7 +98,7 @@ pub fn models(settings: &Settings) -> Models {
     let mut engines = EngineOptions { runtime, device: settings.get("squilla.device").to_owned(), ..EngineOptions::default() };
     engines.resident_bytes_max = settings.int("squilla.model_memory_max").max(0) as u64;
     if settings.int("squilla.threads") > 0 {
-        engines.cpu_threads = settings.int("squilla.threads") as usize;
+        engines.cores = Cores::new(settings.int("squilla.threads") as usize);
     }
     Models::new(hub, engines)
 }

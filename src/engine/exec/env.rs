@@ -8,9 +8,8 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{Env, Memory};
-use tokio::sync::Semaphore;
 
-use crate::exec::row_errors::StatementErrors;
+use crate::exec::row_errors::{OnError, StatementErrors};
 
 /// The environment of one statement.
 pub struct StatementEnv {
@@ -18,8 +17,8 @@ pub struct StatementEnv {
     pub env: Arc<Env>,
     /// Failed rows.
     pub errors: Arc<StatementErrors>,
-    /// One permit per core for dear CPU work, shared by the whole process.
-    pub cores: Arc<Semaphore>,
+    /// What becomes of failing rows where a function has no argument for it (`squilla.on_error`).
+    pub on_error: OnError,
     /// Packs that one operator works on at a time.
     pub packs_in_flight: usize,
     /// Bytes of media that one pack may hold.

@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::compute::take;
@@ -16,9 +17,9 @@ use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{Partitioning, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::EmissionType;
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
@@ -34,7 +35,8 @@ use crate::error::{from_arrow, to_datafusion};
 use crate::exec::conform::conform;
 use crate::exec::env::StatementEnv;
 use crate::exec::invoke::{self, CallSpec};
-use crate::exec::pack::{evaluate, sources};
+use crate::exec::measure::Measure;
+use crate::exec::pack::{bytes_of, carried_order, evaluate, sources};
 use crate::exec::row_errors::OnError;
 
 /// Batches of one row's results that may wait for the reader.
@@ -66,7 +68,7 @@ impl ExpandExec {
         let fields: Vec<Arc<Field>> = input.schema().fields().iter().chain(generated.iter()).cloned().collect();
         let schema = Arc::new(Schema::new(fields));
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
+            carried_order(&input, &schema),
             Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
             EmissionType::Incremental,
             input.boundedness(),
@@ -141,10 +143,10 @@ impl ExecutionPlan for ExpandExec {
             generated: Arc::clone(&self.generated),
             outer: self.outer,
             schema: Arc::clone(&self.schema),
-            errors: MetricBuilder::new(&self.metrics).counter("errors", partition),
+            measure: Measure::new(&self.metrics, partition, &statement),
             statement,
         });
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let measured = Arc::clone(&work);
         let lazy = matches!(self.call.entry.function.kernel, Kernel::Expand(_));
         let cheap = matches!(self.call.entry.function.kernel, Kernel::Rows(_));
         let rows_max = match (lazy, cheap) {
@@ -181,9 +183,7 @@ impl ExecutionPlan for ExpandExec {
             // The futures of a lazy call start its thread and give its stream at once: that many files expand ahead.
             .buffered(in_flight)
             .flatten()
-            .inspect_ok(move |batch| {
-                baseline.record_output(batch.num_rows());
-            });
+            .inspect_ok(move |batch| measured.measure.output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), out)))
     }
 }
@@ -200,7 +200,7 @@ struct Work {
     generated: Arc<Vec<Arc<Field>>>,
     outer: bool,
     schema: SchemaRef,
-    errors: Count,
+    measure: Measure,
     statement: Arc<StatementEnv>,
 }
 
@@ -209,8 +209,11 @@ impl Work {
     async fn list(&self, rows: RecordBatch) -> Result<RecordBatch> {
         let args = self.args.iter().map(|a| evaluate(a, &rows)).collect::<Result<Vec<_>>>()?;
         let uris = sources(&rows);
-        let (lists, failed) = invoke::run(&self.call, args, rows.num_rows(), None, &self.statement, |row| uris.get(row).cloned().flatten()).await?;
-        self.errors.add(failed);
+        let started = Instant::now();
+        let uri = |row: usize| uris.get(row).cloned().flatten();
+        let (lists, failed) = invoke::run(&self.call, args, rows.num_rows(), None, &self.statement, &self.measure.env, uri).await?;
+        self.measure.call(rows.num_rows(), failed);
+        self.measure.pack(rows.num_rows(), bytes_of(&rows), started.elapsed());
         let lists = lists.as_list_opt::<i32>().ok_or_else(|| Error::internal("a list-valued call gave no list"))?;
         let mut left = Vec::new();
         let mut right = Vec::new();
@@ -296,6 +299,13 @@ impl Work {
     }
 
     fn feed(&self, row: &RecordBatch, args: Vec<Arg>, uri: Option<String>, sender: &mpsc::Sender<DfResult<RecordBatch>>) -> Result<()> {
+        let started = Instant::now();
+        let result = self.feed_rows(row, args, uri, sender);
+        self.measure.pack(1, bytes_of(row), started.elapsed());
+        result
+    }
+
+    fn feed_rows(&self, row: &RecordBatch, args: Vec<Arg>, uri: Option<String>, sender: &mpsc::Sender<DfResult<RecordBatch>>) -> Result<()> {
         let Kernel::Expand(kernel) = self.call.entry.function.kernel else {
             return Err(Error::internal("not a lazy set-returning call"));
         };
@@ -309,7 +319,7 @@ impl Work {
                 signature: self.call.signature,
                 args,
                 rows: 1,
-                env: Arc::clone(&self.statement.env),
+                env: Arc::clone(&self.measure.env),
             });
             let mut failure = None;
             match guarded(|| kernel(call)) {
@@ -348,13 +358,16 @@ impl Work {
     fn settle(&self, failure: Option<Error>, uri: Option<String>) -> Result<()> {
         let name = &self.call.entry.declaration.name;
         match failure {
-            None => self.statement.errors.record(name, 1, &[]),
+            None => {
+                self.measure.call(1, 0);
+                self.statement.errors.record(name, 1, &[])
+            }
             Some(error) if !error.is_row_error() || self.call.on_error == OnError::Raise => Err(match uri {
                 Some(uri) if error.detail.is_none() => error.detail(format!("Source: {uri}.")),
                 _ => error,
             }),
             Some(error) => {
-                self.errors.add(1);
+                self.measure.call(1, 1);
                 self.statement.errors.record(name, 1, &[(uri, error)])
             }
         }

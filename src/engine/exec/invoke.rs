@@ -137,24 +137,25 @@ pub struct CallSpec {
     pub recorded: bool,
 }
 
-/// Runs a call over a pack: its values, and how many rows failed. `uri` names the source of a row for the error log.
+/// Runs a call over a pack: its values, and how many rows failed. `env` is what the call sees. `uri` names the source of a row for the error log.
 pub async fn run(
     spec: &CallSpec,
     args: Vec<Arg>,
     rows: usize,
     guard: Option<&BooleanArray>,
     statement: &Arc<StatementEnv>,
+    env: &Arc<Env>,
     uri: impl Fn(usize) -> Option<String>,
 ) -> Result<(ArrayRef, usize)> {
-    statement.env.cancel.check()?;
+    env.cancel.check()?;
     let strict = Strict::of(&spec.entry, spec.signature, &args, rows, guard)?;
-    let Some(call) = strict.call(&spec.entry, spec.signature, args, &statement.env)? else {
+    let Some(call) = strict.call(&spec.entry, spec.signature, args, env)? else {
         let nulls = strict.nulls(&spec.entry, spec.signature)?;
         let nulls = if spec.on_error == OnError::Keep { keep(nulls, &[], rows)? } else { nulls };
         return Ok((nulls, 0));
     };
     let called = call.rows;
-    let outcome = kernel(spec, call, statement).await?;
+    let outcome = kernel(spec, call).await?;
     if outcome.array.len() != called {
         return Err(Error::internal(format!("{} gave {} values for {called} rows", spec.entry.declaration.name, outcome.array.len())));
     }
@@ -186,11 +187,11 @@ pub async fn run(
     }
 }
 
-async fn kernel(spec: &CallSpec, call: Call, statement: &Arc<StatementEnv>) -> Result<Outcome> {
+async fn kernel(spec: &CallSpec, call: Call) -> Result<Outcome> {
     match spec.entry.function.kernel {
         Kernel::Scalar(f) => f(&call),
         Kernel::Media(f) => {
-            let permit = Arc::clone(&statement.cores).acquire_owned().await.map_err(|_| Error::internal("the core semaphore is closed"))?;
+            let permit = call.env.cores.acquire(1).await;
             let task = SpawnedTask::spawn_blocking(move || {
                 let _permit = permit;
                 guarded(|| f(&call))

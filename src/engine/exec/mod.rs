@@ -5,5 +5,6 @@ pub mod conform;
 pub mod env;
 pub mod expand;
 pub mod invoke;
+pub mod measure;
 pub mod pack;
 pub mod row_errors;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
@@ -18,7 +19,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{CardinalityEffect, EmissionType};
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties, ReplaceChildrenOptions,
@@ -33,6 +34,7 @@ use crate::error::{from_datafusion, to_datafusion};
 use crate::exec::conform::conform;
 use crate::exec::env::StatementEnv;
 use crate::exec::invoke::{self, CallSpec};
+use crate::exec::measure::Measure;
 
 /// One step: a call whose arguments are expressions over the input columns and the steps before it.
 #[derive(Clone)]
@@ -74,12 +76,8 @@ impl PackExec {
         let output: Vec<Arc<Field>> = fields.iter().cloned().chain(steps.iter().filter(|s| s.output).map(|s| Arc::clone(&s.field))).collect();
         fields.extend(steps.iter().map(|s| Arc::clone(&s.field)));
         let schema = Arc::new(Schema::new(output));
-        let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&schema)),
-            input.output_partitioning().clone(),
-            EmissionType::Incremental,
-            input.boundedness(),
-        );
+        let properties =
+            PlanProperties::new(carried_order(&input, &schema), input.output_partitioning().clone(), EmissionType::Incremental, input.boundedness());
         Self {
             input,
             steps,
@@ -134,6 +132,11 @@ impl ExecutionPlan for PackExec {
         CardinalityEffect::Equal
     }
 
+    /// As many rows come out as go in: a LIMIT may stand below, where it stops the source.
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+
     fn apply_expressions(&self, f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> DfResult<TreeNodeRecursion>) -> DfResult<TreeNodeRecursion> {
         for step in self.steps.iter() {
             for expr in step.args.iter().chain(step.guard.iter()) {
@@ -166,13 +169,11 @@ impl ExecutionPlan for PackExec {
             extended: Arc::clone(&self.extended),
             schema: Arc::clone(&self.schema),
             inputs: self.input.schema().fields().len(),
-            packs: MetricBuilder::new(&self.metrics).counter("packs", partition),
-            calls: MetricBuilder::new(&self.metrics).counter("calls", partition),
-            errors: MetricBuilder::new(&self.metrics).counter("errors", partition),
-            busy: MetricBuilder::new(&self.metrics).subset_time("busy", partition),
+            started: AtomicUsize::new(0),
+            measure: Measure::new(&self.metrics, partition, &statement),
             statement,
         });
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        let measured = Arc::clone(&work);
         let in_flight = work.statement.packs_in_flight.max(1);
         let cutter = Arc::clone(&work);
         let out = packs(input, cutter)
@@ -185,9 +186,7 @@ impl ExecutionPlan for PackExec {
                 }
             })
             .buffered(in_flight)
-            .inspect_ok(move |batch| {
-                baseline.record_output(batch.num_rows());
-            });
+            .inspect_ok(move |batch| measured.measure.output(batch.num_rows()));
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), out)))
     }
 }
@@ -205,10 +204,9 @@ struct Work {
     extended: SchemaRef,
     schema: SchemaRef,
     inputs: usize,
-    packs: Count,
-    calls: Count,
-    errors: Count,
-    busy: Time,
+    /// Packs cut so far.
+    started: AtomicUsize,
+    measure: Measure,
     statement: Arc<StatementEnv>,
 }
 
@@ -222,14 +220,16 @@ impl Work {
         let flat = batch.get_array_memory_size() / batch.num_rows().max(1);
         let mut out = Vec::new();
         let (mut start, mut bytes) = (0, 0usize);
+        let mut most = self.most(rows_max);
         for row in 0..batch.num_rows() {
             let size = match files.filter(|_| fetches) {
                 Some(column) => file_bytes(batch.column(column), row),
                 None => flat,
             };
-            if row > start && (row - start >= rows_max || bytes + size > self.statement.pack_bytes) {
+            if row > start && (row - start >= most || bytes + size > self.statement.pack_bytes) {
                 out.push(Ok(batch.slice(start, row - start)));
                 (start, bytes) = (row, 0);
+                most = self.most(rows_max);
             }
             bytes += size;
         }
@@ -237,6 +237,12 @@ impl Work {
             out.push(Ok(batch.slice(start, batch.num_rows() - start)));
         }
         out
+    }
+
+    /// Rows of the next pack: the first packs are small, so that who wants one row does not wait for the work on many.
+    fn most(&self, rows_max: usize) -> usize {
+        let before = self.started.fetch_add(1, Ordering::Relaxed);
+        1usize.checked_shl(u32::try_from(before).unwrap_or(u32::MAX)).unwrap_or(rows_max).min(rows_max)
     }
 
     async fn run(&self, pack: RecordBatch) -> Result<RecordBatch> {
@@ -250,14 +256,13 @@ impl Work {
             let args = step.args.iter().map(|a| evaluate(a, &batch)).collect::<Result<Vec<_>>>()?;
             drop(batch);
             let (array, failed) =
-                invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, |row| sources.get(row).cloned().flatten()).await?;
+                invoke::run(&step.call, args, rows, guard.as_ref(), &self.statement, &self.measure.env, |row| sources.get(row).cloned().flatten())
+                    .await?;
             columns.push(conform(&array, step.field.data_type())?);
-            self.calls.add(rows);
-            self.errors.add(failed);
+            self.measure.call(rows, failed);
             self.release(&mut columns, index, rows);
         }
-        self.packs.add(1);
-        self.busy.add_duration(started.elapsed());
+        self.measure.pack(rows, bytes_of(&pack), started.elapsed());
         let mut output: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
         for (index, column) in columns.into_iter().enumerate() {
             if index < self.inputs || self.steps.get(index - self.inputs).is_some_and(|s| s.output) {
@@ -295,6 +300,17 @@ impl Work {
 
 fn reads(expr: &Arc<dyn PhysicalExpr>, position: usize) -> bool {
     datafusion::physical_expr::utils::collect_columns(expr).iter().any(|c| c.index() == position)
+}
+
+/// The order of the input, which stands in the first columns of `schema`: an operator that keeps the order of its rows must
+/// say so, or a sort that was moved below it counts for nothing.
+pub fn carried_order(input: &Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> EquivalenceProperties {
+    EquivalenceProperties::new_with_orderings(Arc::clone(schema), input.output_ordering().cloned())
+}
+
+/// Bytes of the rows of a batch, which may be a part of larger buffers.
+pub fn bytes_of(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|c| c.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
 fn file_bytes(column: &ArrayRef, row: usize) -> usize {

@@ -27,6 +27,9 @@ fn title(name: &str) -> String {
 pub fn text(plan: &Plan, explain: &Explain) -> Vec<String> {
     let mut lines = Vec::new();
     text_node(&plan.root, explain, 0, &mut lines);
+    if !plan.rewrites.is_empty() {
+        lines.push(format!("Rewrites: {}", plan.rewrites.join("; ")));
+    }
     if explain.summary.unwrap_or(explain.analyze) {
         lines.push(format!("Planning Time: {:.3} ms", plan.planning_ms));
         lines.extend(plan.execution_ms.map(|ms| format!("Execution Time: {ms:.3} ms")));
@@ -111,6 +114,9 @@ fn object(node: &Node, explain: &Explain, outer: bool) -> Item {
 
 fn document(plan: &Plan, explain: &Explain) -> Vec<(String, Item)> {
     let mut top = vec![("Plan".to_owned(), object(&plan.root, explain, true))];
+    if !plan.rewrites.is_empty() {
+        top.push(("Rewrites".into(), Item::List(plan.rewrites.iter().cloned().map(Item::Text).collect())));
+    }
     if explain.summary.unwrap_or(explain.analyze) {
         top.push(("Planning Time".into(), Item::Plain(format!("{:.3}", plan.planning_ms))));
     }
@@ -159,9 +165,12 @@ fn yaml_lines(map: &[(String, Item)], depth: usize, out: &mut String) {
             Item::List(items) => {
                 out.push_str(&format!("{indent}{key}: \n"));
                 for inner in items {
-                    if let Item::Map(inner) = inner {
-                        out.push_str(&format!("{}- ", " ".repeat(depth * 2 + 2)));
-                        yaml_lines(inner, depth + 2, out);
+                    out.push_str(&format!("{}- ", " ".repeat(depth * 2 + 2)));
+                    match inner {
+                        Item::Map(inner) => yaml_lines(inner, depth + 2, out),
+                        Item::Text(text) => out.push_str(&format!("{}\n", quoted(text))),
+                        Item::Plain(text) => out.push_str(&format!("{text}\n")),
+                        Item::List(_) => {}
                     }
                 }
             }
@@ -195,10 +204,14 @@ fn xml_lines(map: &[(String, Item)], depth: usize, out: &mut String) {
             Item::List(items) => {
                 out.push_str(&format!("{indent}<{tag}>\n"));
                 for inner in items {
-                    if let Item::Map(inner) = inner {
-                        out.push_str(&format!("{indent}  <Plan>\n"));
-                        xml_lines(inner, depth + 2, out);
-                        out.push_str(&format!("{indent}  </Plan>\n"));
+                    match inner {
+                        Item::Map(inner) => {
+                            out.push_str(&format!("{indent}  <Plan>\n"));
+                            xml_lines(inner, depth + 2, out);
+                            out.push_str(&format!("{indent}  </Plan>\n"));
+                        }
+                        Item::Text(text) | Item::Plain(text) => out.push_str(&format!("{indent}  <Item>{}</Item>\n", escaped(text))),
+                        Item::List(_) => {}
                     }
                 }
                 out.push_str(&format!("{indent}</{tag}>\n"));

@@ -1,12 +1,12 @@
 //! Dear calls leave expressions: each plan node that uses one gets a Compute node below it.
 //!
 //! In: an optimized logical plan whose expressions contain marker calls with dear kernels. Out: the same plan where such
-//! calls are column references to Compute nodes. Equal calls of one node are made once. Calls under CASE, AND, OR and
+//! calls are column references to Compute nodes. Equal calls of one node are made once. Calls that a filter below has made are not made again. Calls under CASE, AND, OR and
 //! COALESCE keep their condition as a guard, so they run only for rows that reach them. A `bytea` parameter that is
 //! given a `file` gets `file_content(file)` put in between. Cheap conjuncts of a filter run before dear ones.
-//! Invariant: the output schema of every node is unchanged. Deliberately absent: calls in the ON of outer joins (0A000).
+//! Invariant: the output schema of every node is unchanged. Deliberately absent: calls over both sides in the ON of outer and semi joins (0A000).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,6 +17,7 @@ use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{BinaryExpr, Case, Expr, ExprSchemable, Extension, Filter, Join, LogicalPlan, Operator, Projection};
+use parking_lot::Mutex;
 use squilla_core::error::Error;
 use squilla_core::types::SqlType;
 
@@ -24,14 +25,28 @@ use crate::bind::defaults;
 use crate::error::to_datafusion;
 use crate::plan::compute::{Compute, StepExpr};
 use crate::plan::expand::Expand;
+use crate::plan::{fuse, range};
 use crate::udf::{Functions, marker};
 
-/// Names of steps are unique in the process, so that they never meet in a join.
-static NEXT_STEP: AtomicU64 = AtomicU64::new(0);
+/// What a plan is lifted with, and what was changed in it.
+pub struct Lifting {
+    functions: Arc<Functions>,
+    rewrites: Mutex<BTreeSet<&'static str>>,
+    /// Names of steps are unique in a plan, so that they never meet in a join.
+    next_step: AtomicU64,
+}
 
-/// Lifts every dear call of `plan`.
-pub fn lift(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
-    plan.transform_up_with_subqueries(|node| lift_node(node, functions)).data()
+impl Lifting {
+    pub(crate) fn note(&self, rewrite: &'static str) {
+        self.rewrites.lock().insert(rewrite);
+    }
+}
+
+/// Lifts every dear call of `plan`. Returns the plan and the names of the rewrites that were made, for EXPLAIN.
+pub fn lift(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<(LogicalPlan, Vec<&'static str>)> {
+    let lifting = Lifting { functions: Arc::clone(functions), rewrites: Mutex::default(), next_step: AtomicU64::new(0) };
+    let plan = plan.transform_up_with_subqueries(|node| lift_node(node, &lifting)).data()?;
+    Ok((plan, lifting.rewrites.into_inner().into_iter().collect()))
 }
 
 /// Whether an expression contains a dear call.
@@ -47,15 +62,19 @@ fn unsupported(message: &str) -> datafusion::common::DataFusionError {
     to_datafusion(Error::unsupported(message).hint("Compute the value in a subquery or a common table expression first."))
 }
 
-fn lift_node(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Transformed<LogicalPlan>> {
+fn lift_node(plan: LogicalPlan, functions: &Lifting) -> DfResult<Transformed<LogicalPlan>> {
     if let LogicalPlan::Extension(Extension { node }) = &plan {
         return match node.as_any().downcast_ref::<Expand>() {
             Some(expand) => lift_expand(expand, functions).map(|p| p.map_or(Transformed::no(plan), Transformed::yes)),
             None => Ok(Transformed::no(plan)),
         };
     }
+    let plan = match plan {
+        LogicalPlan::Filter(filter) => LogicalPlan::Filter(range::narrow(filter, functions)?),
+        other => other,
+    };
     if !plan.expressions().iter().any(is_dear) {
-        return Ok(Transformed::no(plan));
+        return Ok(Transformed::yes(plan));
     }
     match plan {
         LogicalPlan::Filter(filter) => lift_filter(filter, functions).map(Transformed::yes),
@@ -75,7 +94,7 @@ fn lift_node(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Transfor
 }
 
 /// Projection, Aggregate, Sort, Window: expressions over one input.
-fn lift_unary(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+fn lift_unary(plan: LogicalPlan, functions: &Lifting) -> DfResult<LogicalPlan> {
     let mut input = Arc::new(plan.inputs().into_iter().next().cloned().ok_or_else(|| unsupported("this use of a model function"))?);
     let names = NamePreserver::new(&plan);
     let output = Arc::clone(plan.schema());
@@ -84,7 +103,10 @@ fn lift_unary(plan: LogicalPlan, functions: &Arc<Functions>) -> DfResult<Logical
     if matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Aggregate(_)) {
         (exprs, input) = through_projections(exprs, input)?;
     }
+    let exprs = fuse::fuse(exprs, functions)?;
+    let source = Arc::clone(&input);
     let mut lifter = Lifter::new(input.schema(), functions);
+    lifter.below = made_below(&source);
     let mut lifted = Vec::with_capacity(exprs.len());
     for (expr, name) in exprs.into_iter().zip(saved) {
         lifted.push(name.restore(lifter.lift(expr, None)?));
@@ -135,11 +157,15 @@ fn project_to(plan: LogicalPlan, output: &DFSchema) -> DfResult<LogicalPlan> {
     Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
 }
 
-fn lift_filter(filter: Filter, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+fn lift_filter(filter: Filter, functions: &Lifting) -> DfResult<LogicalPlan> {
     let output = Arc::clone(filter.input.schema());
     let (dear, cheap): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate).into_iter().partition(is_dear);
+    let dear = fuse::fuse(dear, functions)?;
     let input = match conjunction(cheap) {
-        Some(cheap) => Arc::new(LogicalPlan::Filter(Filter::try_new(cheap, filter.input)?)),
+        Some(cheap) => {
+            functions.note("cheap predicates before dear ones");
+            Arc::new(LogicalPlan::Filter(Filter::try_new(cheap, filter.input)?))
+        }
         None => filter.input,
     };
     let mut lifter = Lifter::new(input.schema(), functions);
@@ -152,22 +178,40 @@ fn lift_filter(filter: Filter, functions: &Arc<Functions>) -> DfResult<LogicalPl
     project_to(LogicalPlan::Filter(Filter::try_new(predicate, compute)?), &output)
 }
 
-/// Calls in an inner join's ON: on one side, computed below that side; on both, in a filter above.
-fn lift_join(join: Join, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
-    if join.join_type != JoinType::Inner {
-        return Err(unsupported("model and media functions cannot be used in the ON condition of this join"));
-    }
+/// Calls in a join's ON. Those of one side are computed below that side; in an inner join, those beyond the equal keys are
+/// computed above it, for the rows that meet; in the others they decide which rows meet, and one that reads both sides cannot
+/// be computed anywhere.
+fn lift_join(join: Join, functions: &Lifting) -> DfResult<LogicalPlan> {
     let output = Arc::clone(&join.schema);
-    let mut left = Lifter::new(join.left.schema(), functions);
-    let mut right = Lifter::new(join.right.schema(), functions);
+    let (left_schema, right_schema) = (Arc::clone(join.left.schema()), Arc::clone(join.right.schema()));
+    let mut left = Lifter::new(&left_schema, functions);
+    let mut right = Lifter::new(&right_schema, functions);
     let mut on = Vec::with_capacity(join.on.len());
     for (l, r) in join.on {
         on.push((left.lift(l, None)?, right.lift(r, None)?));
     }
-    let (above, inside): (Vec<Expr>, Vec<Expr>) = join.filter.map(split_conjunction_owned).unwrap_or_default().into_iter().partition(is_dear);
-    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l), false)?);
-    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r), false)?);
-    let joined = Join::try_new(left, right, on, conjunction(inside), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
+    let inner = join.join_type == JoinType::Inner;
+    let conjuncts = join.filter.map(split_conjunction_owned).unwrap_or_default();
+    let (above, inside): (Vec<Expr>, Vec<Expr>) = conjuncts.into_iter().partition(|e| inner && is_dear(e));
+    let mut filters = Vec::with_capacity(inside.len());
+    for conjunct in inside {
+        let lifted = conjunct.transform_down(|e| {
+            if !dear_marker(&e) {
+                return Ok(Transformed::no(e));
+            }
+            let reads = |schema: &DFSchema| e.column_refs().iter().all(|c| schema.has_column(c));
+            let lifted = match (reads(&left_schema), reads(&right_schema)) {
+                (true, _) => left.lift(e, None)?,
+                (_, true) => right.lift(e, None)?,
+                _ => return Err(unsupported("model and media functions over columns of both sides cannot be used in the ON condition of this join")),
+            };
+            Ok(Transformed::new(lifted, true, TreeNodeRecursion::Jump))
+        });
+        filters.push(lifted.data()?);
+    }
+    let left = Arc::new(left.compute(join.left, on.iter().map(|(l, _)| l).chain(&filters), false)?);
+    let right = Arc::new(right.compute(join.right, on.iter().map(|(_, r)| r).chain(&filters), false)?);
+    let joined = Join::try_new(left, right, on, conjunction(filters), join.join_type, join.join_constraint, join.null_equality, join.null_aware)?;
     let mut plan = LogicalPlan::Join(joined);
     if let Some(above) = conjunction(above) {
         plan = lift_filter(Filter::try_new(above, Arc::new(plan))?, functions)?;
@@ -176,7 +220,7 @@ fn lift_join(join: Join, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
 }
 
 /// VALUES with calls: a union of one-row projections.
-fn lift_values(rows: Vec<Vec<Expr>>, schema: &DFSchema, functions: &Arc<Functions>) -> DfResult<LogicalPlan> {
+fn lift_values(rows: Vec<Vec<Expr>>, schema: &DFSchema, functions: &Lifting) -> DfResult<LogicalPlan> {
     let mut builder: Option<datafusion::logical_expr::LogicalPlanBuilder> = None;
     for row in rows {
         let exprs = row.into_iter().zip(schema.fields()).map(|(e, f)| e.alias(f.name()));
@@ -190,7 +234,7 @@ fn lift_values(rows: Vec<Vec<Expr>>, schema: &DFSchema, functions: &Arc<Function
     builder.ok_or_else(|| unsupported("empty VALUES"))?.build()
 }
 
-fn lift_expand(expand: &Expand, functions: &Arc<Functions>) -> DfResult<Option<LogicalPlan>> {
+fn lift_expand(expand: &Expand, functions: &Lifting) -> DfResult<Option<LogicalPlan>> {
     let Expr::ScalarFunction(call) = &expand.call else { return Ok(None) };
     let mut lifter = Lifter::new(expand.input.schema(), functions);
     let call = lifter.arguments(call.clone(), None, true)?;
@@ -206,17 +250,42 @@ fn lift_expand(expand: &Expand, functions: &Arc<Functions>) -> DfResult<Option<L
 
 /// Collects the steps of one Compute node.
 struct Lifter<'a> {
-    functions: &'a Arc<Functions>,
+    functions: &'a Lifting,
     /// Input columns and steps so far.
     schema: DFSchema,
     steps: Vec<StepExpr>,
     known: HashMap<(Expr, Option<Expr>), usize>,
     recorded: bool,
+    /// A Compute node below whose columns are still there.
+    below: Option<&'a Compute>,
+}
+
+/// The Compute node whose columns `input` still has: below filters.
+fn made_below(input: &LogicalPlan) -> Option<&Compute> {
+    match input {
+        LogicalPlan::Filter(filter) => made_below(&filter.input),
+        LogicalPlan::Extension(Extension { node }) => node.as_any().downcast_ref::<Compute>(),
+        _ => None,
+    }
 }
 
 impl<'a> Lifter<'a> {
-    fn new(input: &DFSchema, functions: &'a Arc<Functions>) -> Self {
-        Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true }
+    fn new(input: &DFSchema, functions: &'a Lifting) -> Self {
+        Self { functions, schema: input.clone(), steps: Vec::new(), known: HashMap::new(), recorded: true, below: None }
+    }
+
+    /// The column of a call that a node below has made already. Tried by lifting the call as if it were part of that node: it
+    /// was made there when nothing has to be added.
+    fn reuse(&self, call: &ScalarFunction) -> Option<Expr> {
+        let below = self.below?;
+        let known = below.steps.iter().enumerate().filter(|(_, s)| s.guard.is_none()).map(|(i, s)| ((s.call.clone(), None), i));
+        let schema = below.extended.as_ref().clone();
+        let mut probe =
+            Lifter { functions: self.functions, schema, steps: below.steps.clone(), known: known.collect(), recorded: self.recorded, below: None };
+        let lifted = probe.lift(Expr::ScalarFunction(call.clone()), None).ok()?;
+        let Expr::Column(column) = &lifted else { return None };
+        let made = probe.steps.len() == below.steps.len() && below.steps.iter().any(|s| s.output && s.name == column.name);
+        made.then_some(lifted)
     }
 
     /// The node; steps that `used` expressions read leave it, others live only inside their pack. `whole`: nothing but
@@ -258,6 +327,10 @@ impl<'a> Lifter<'a> {
         }
         match expr {
             Expr::ScalarFunction(function) if dear_marker(&Expr::ScalarFunction(function.clone())) => {
+                if let Some(made) = self.reuse(&function) {
+                    self.functions.note("one evaluation of equal calls");
+                    return Ok(made);
+                }
                 let function = self.arguments(function, guard, true)?;
                 self.step(Expr::ScalarFunction(function), guard)
             }
@@ -314,7 +387,7 @@ impl<'a> Lifter<'a> {
 
     /// `file_content(file)` with the defaults of its declaration and the policy of the call around it.
     fn fetch(&self, file: Expr, on_error: Option<Expr>) -> DfResult<Expr> {
-        let udf = self.functions.udf("file_content").ok_or_else(|| to_datafusion(Error::internal("file_content is not declared")))?;
+        let udf = self.functions.functions.udf("file_content").ok_or_else(|| to_datafusion(Error::internal("file_content is not declared")))?;
         let entry = &marker(udf).ok_or_else(|| to_datafusion(Error::internal("file_content is not ours")))?.entry;
         let signature = entry.declaration.signatures.iter().find(|s| s.arguments.first().is_some_and(|a| a.ty == SqlType::File));
         let signature =
@@ -331,9 +404,10 @@ impl<'a> Lifter<'a> {
     fn step(&mut self, call: Expr, guard: Option<&Expr>) -> DfResult<Expr> {
         let key = (call.clone(), guard.cloned());
         if let Some(step) = self.known.get(&key).and_then(|index| self.steps.get(*index)).filter(|s| s.recorded == self.recorded) {
+            self.functions.note("one evaluation of equal calls");
             return Ok(Compute::column(&step.name));
         }
-        let name = format!("__call_{}", NEXT_STEP.fetch_add(1, Ordering::Relaxed));
+        let name = format!("__call_{}", self.functions.next_step.fetch_add(1, Ordering::Relaxed));
         let (_, field) = call.to_field(&self.schema)?;
         let field = Arc::new(field.as_ref().clone().with_name(&name).with_nullable(true));
         let mut fields: Vec<_> = self.schema.iter().map(|(q, f)| (q.cloned(), Arc::clone(f))).collect();

@@ -13,8 +13,10 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use squilla_core::error::Error;
+use squilla_core::kernel::Kernel;
 
 use crate::error::to_datafusion;
+use crate::exec::env::StatementEnv;
 use crate::exec::expand::ExpandExec;
 use crate::exec::invoke::CallSpec;
 use crate::exec::pack::{PackExec, Step};
@@ -53,6 +55,8 @@ impl ExtensionPlanner for Nodes {
             return Ok(Some(Arc::new(PackExec::new(input()?, Arc::new(steps)))));
         }
         if let Some(expand) = node.as_any().downcast_ref::<Expand>() {
+            // Asking for the type runs the function's check of constants, which nothing did while the FROM item was planned.
+            expand.call.to_field(expand.input.schema())?;
             let (call, args) = call(&expand.call, true, expand.input.schema(), planner, session, context)?;
             let generated = Arc::new(expand.generated.clone());
             return Ok(Some(Arc::new(ExpandExec::new(input()?, call, args, generated, expand.outer))));
@@ -93,8 +97,15 @@ fn call(
         Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
         _ => None,
     });
-    let word = given.unwrap_or_else(|| "raise".to_owned());
-    let on_error = OnError::parse(&word).map_err(to_datafusion)?;
+    let on_error = match (given, marker.entry.function.kernel) {
+        (Some(word), _) => OnError::parse(&word).map_err(to_datafusion)?,
+        // A model function without the argument does as the session says; it cannot give a composite.
+        (None, Kernel::Model(_)) => match session.config().get_extension::<StatementEnv>().map(|s| s.on_error) {
+            Some(OnError::Raise) | None => OnError::Raise,
+            Some(_) => OnError::Null,
+        },
+        (None, _) => OnError::Raise,
+    };
     let args = function.args.iter().map(|a| planner.create_physical_expr(a, schema, session, context)).collect::<DfResult<Vec<_>>>()?;
     Ok((CallSpec { entry: Arc::clone(&marker.entry), signature, on_error, recorded }, args))
 }

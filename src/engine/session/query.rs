@@ -28,7 +28,7 @@ use crate::catalog::roles::Object;
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
 use crate::exec::cancel;
 use crate::exec::env::StatementEnv;
-use crate::exec::row_errors::StatementErrors;
+use crate::exec::row_errors::{OnError, StatementErrors};
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::origin::Origins;
@@ -68,6 +68,8 @@ pub struct Frame {
     pub errors: Arc<StatementErrors>,
     /// How it stops.
     pub stop: Stop,
+    /// What the planner changed for speed, for EXPLAIN.
+    pub rewrites: parking_lot::Mutex<Vec<&'static str>>,
 }
 
 impl Session {
@@ -244,13 +246,15 @@ impl Session {
             },
             memory: Arc::clone(&shared_env.memory),
             cancel: flag,
+            cores: Arc::clone(&shared_env.cores),
+            counters: Arc::default(),
             models: Arc::clone(&shared_env.models),
             default_models: Arc::new(move |task| Some(defaults.get(&format!("squilla.default_model.{task}")).to_owned()).filter(|m| !m.is_empty())),
         };
         let statement_env = StatementEnv {
             env: Arc::new(env),
             errors: Arc::clone(&errors),
-            cores: Arc::clone(&self.database.cores),
+            on_error: OnError::parse(settings.get("squilla.on_error"))?,
             packs_in_flight: match settings.int("squilla.packs_in_flight") {
                 0 => self.database.threads * 2,
                 n => n as usize,
@@ -265,7 +269,7 @@ impl Session {
         let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(self.transaction_start());
-        Ok(Frame { state, errors, stop })
+        Ok(Frame { state, errors, stop, rewrites: parking_lot::Mutex::default() })
     }
 
     /// When the transaction of this statement began: what `now()` tells.
@@ -456,7 +460,8 @@ impl Session {
     /// Optimizes, lifts and makes operators.
     pub async fn physical(self: &Arc<Self>, plan: &LogicalPlan, frame: &Frame) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
-        let plan = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
+        let (plan, rewrites) = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
+        *frame.rewrites.lock() = rewrites;
         let plan = frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)?;
         cancel::watch(plan, &frame.stop.flag).map_err(from_datafusion)
     }
@@ -481,6 +486,7 @@ impl Session {
 
     /// Starts a physical plan.
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
+        self.shared.runs(&plan);
         running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
     }
 }

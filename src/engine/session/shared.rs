@@ -2,13 +2,16 @@
 //!
 //! Invariant: nothing here waits for the session's own lock. Deliberately absent: settings, transactions, statements.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use datafusion::physical_plan::ExecutionPlan;
 use parking_lot::Mutex;
 use squilla_core::kernel::CancelFlag;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::session::progress::Progress;
 use crate::session::{SessionOptions, TransactionStatus};
 
 /// What pg_stat_activity shows, and the way to stop a statement.
@@ -54,6 +57,7 @@ pub struct Activity {
     /// When the statement started, microseconds since 1970.
     pub query_start_us: i64,
     running: Option<Running>,
+    plan: Option<Arc<dyn ExecutionPlan>>,
 }
 
 #[derive(Clone, Debug)]
@@ -132,6 +136,21 @@ impl SessionShared {
         self.activity.lock().clone()
     }
 
+    /// The operators of the running statement, whose metrics tell how far it is.
+    pub(super) fn runs(&self, plan: &Arc<dyn ExecutionPlan>) {
+        self.activity.lock().plan = Some(Arc::clone(plan));
+    }
+
+    /// How far the running statement is; None when none runs.
+    pub fn progress(&self) -> Option<Progress> {
+        let (plan, started) = {
+            let activity = self.activity.lock();
+            (activity.plan.clone()?, activity.query_start_us)
+        };
+        let elapsed = chrono::Utc::now().timestamp_micros().saturating_sub(started);
+        Some(Progress::of(&plan, std::time::Duration::from_micros(u64::try_from(elapsed).unwrap_or(0))))
+    }
+
     pub(super) fn start(&self, text: &str, query_id: i64) -> (CancelFlag, CancellationToken) {
         let running = Running { flag: CancelFlag::default(), token: CancellationToken::new() };
         let mut activity = self.activity.lock();
@@ -140,6 +159,7 @@ impl SessionShared {
         activity.state = "active";
         activity.query_start_us = chrono::Utc::now().timestamp_micros();
         activity.running = Some(running.clone());
+        activity.plan = None;
         (running.flag, running.token)
     }
 
@@ -152,6 +172,7 @@ impl SessionShared {
     pub(super) fn finish(&self, status: TransactionStatus) {
         let mut activity = self.activity.lock();
         activity.running = None;
+        activity.plan = None;
         activity.state = match status {
             TransactionStatus::Idle => "idle",
             TransactionStatus::InTransaction => "idle in transaction",

@@ -62,13 +62,35 @@ impl Stop {
     }
 }
 
-/// Cancels kernels when the reader goes away.
-struct OnDrop(CancelFlag, tokio::task::AbortHandle);
+/// Cancels kernels, the plan and its progress messages when the reader goes away.
+struct OnDrop(CancelFlag, [Option<tokio::task::AbortHandle>; 2]);
 
 impl Drop for OnDrop {
     fn drop(&mut self) {
         self.0.cancel();
-        self.1.abort();
+        self.1.iter().flatten().for_each(tokio::task::AbortHandle::abort);
+    }
+}
+
+/// A statement that takes longer says how far it is.
+const PROGRESS_AFTER: Duration = Duration::from_secs(10);
+/// And again after each of these.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
+/// Whether the client is told how far a statement is: always, never, or when a person sits at psql.
+fn tells_progress(session: &Session) -> bool {
+    match session.settings().get("squilla.progress") {
+        "notice" => true,
+        "auto" => session.shared.activity().application_name == "psql",
+        _ => false,
+    }
+}
+
+async fn tell_progress(session: Arc<Session>) {
+    tokio::time::sleep(PROGRESS_AFTER).await;
+    while let Some(progress) = session.shared.progress() {
+        session.notify(Notice::plain(progress.text()));
+        tokio::time::sleep(PROGRESS_EVERY).await;
     }
 }
 
@@ -84,6 +106,10 @@ pub fn start(
     let (sender, receiver) = mpsc::channel::<Result<RecordBatch>>(CHANNEL_BATCHES);
     let runner = Arc::clone(&database.runner);
     let flag = stop.flag.clone();
+    let teller = match tells_progress(session) {
+        true => Some(database.runtime()?.spawn(tell_progress(Arc::clone(session))).abort_handle()),
+        false => None,
+    };
     let session = Arc::clone(session);
     let task = database.runtime()?.spawn(
         async move {
@@ -101,7 +127,7 @@ pub fn start(
         }
         .instrument(tracing::Span::current()),
     );
-    let guard = OnDrop(flag, task.abort_handle());
+    let guard = OnDrop(flag, [Some(task.abort_handle()), teller]);
     let batches = stream::unfold((receiver, Some(task), guard), |(mut receiver, task, guard)| async move {
         match receiver.recv().await {
             Some(batch) => Some((batch, (receiver, task, guard))),

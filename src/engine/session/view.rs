@@ -194,6 +194,7 @@ fn picture(session: &Arc<Session>) -> SystemView {
 
 fn models(database: &Arc<Database>) -> Vec<ModelRow> {
     let created = database.catalog.snapshot();
+    let used = database.models.stats();
     let is_created = |name: &str| created.models.iter().any(|m| m.get("name").and_then(|n| n.as_str()) == Some(name));
     database
         .models
@@ -210,14 +211,17 @@ fn models(database: &Arc<Database>) -> Vec<ModelRow> {
                 option("instances", m.instances.map(|n| n.to_string())),
                 option("tokenizer", m.tokenizer),
             ];
+            let loaded = used.iter().any(|s| s.loaded && s.name == m.name);
+            // The digest is known once the files were read.
+            let digest = m.sha256.or_else(|| used.iter().find(|s| s.name == m.name).map(|s| s.digest.clone()));
             ModelRow {
                 builtin: !is_created(&m.name),
                 name: m.name,
                 task: m.task.map(|t| t.to_string()).unwrap_or_default(),
                 source: m.source,
-                digest: m.sha256,
+                digest,
                 device: m.device,
-                loaded: false,
+                loaded,
                 options: options.into_iter().flatten().collect(),
                 comment: created.comments.get(&kept).filter(|text| !text.is_empty()).cloned().or(m.comment),
             }
@@ -240,5 +244,6 @@ fn activity(session: &Arc<SessionShared>) -> ActivityRow {
         state: now.state.to_owned(),
         query: now.query.clone(),
         query_id: (now.query_id != 0).then_some(now.query_id),
+        progress: session.progress(),
     }
 }

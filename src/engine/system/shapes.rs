@@ -112,6 +112,7 @@ const LIVE: &[(&str, &str, Fill)] = &[
     ("pg_catalog", "pg_auth_members", cluster::pg_auth_members),
     ("pg_catalog", "pg_settings", cluster::pg_settings),
     ("pg_catalog", "pg_stat_activity", statistics::pg_stat_activity),
+    ("pg_catalog", "pg_stat_progress_query", statistics::pg_stat_progress_query),
     ("pg_catalog", "pg_stat_database", statistics::pg_stat_database),
     ("pg_catalog", "pg_stat_user_tables", statistics::pg_stat_user_tables),
     ("pg_catalog", "pg_stat_all_tables", statistics::pg_stat_user_tables),

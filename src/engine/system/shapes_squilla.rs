@@ -29,4 +29,11 @@ pub const SQUILLA: &[Shape] = &[
         "v",
         "name text, value text, \"default\" text, source text, changed_by text, category text, description text",
     ),
+    Shape::new(
+        "pg_catalog",
+        "pg_stat_progress_query",
+        13_954,
+        "v",
+        "pid int4, datid oid, datname name, usename name, query_id int8, operator text, rows int8, bytes int8, errors int8, model_items int8, percent float8, elapsed_s float8, left_s float8",
+    ),
 ];

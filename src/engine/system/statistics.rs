@@ -39,6 +39,29 @@ pub fn pg_stat_activity(view: &SystemView, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
+/// Fills `pg_stat_progress_query`: one row a running statement. A role that is no superuser sees those of its own sessions.
+pub fn pg_stat_progress_query(view: &SystemView, rows: &mut Rows) -> Result<()> {
+    for a in view.live.activity().into_iter().filter(|a| view.session.superuser || a.user == view.session.current_user) {
+        let Some(progress) = &a.progress else { continue };
+        rows.push([
+            ("pid", a.pid.into()),
+            ("datid", oids::DATABASE_OID.into()),
+            ("datname", (&view.session.database).into()),
+            ("usename", (&a.user).into()),
+            ("query_id", a.query_id.into()),
+            ("operator", (&progress.operator).into()),
+            ("rows", progress.rows.into()),
+            ("bytes", progress.bytes.into()),
+            ("errors", progress.errors.into()),
+            ("model_items", progress.model_items.into()),
+            ("percent", progress.done.map(|done| done * 100.0).into()),
+            ("elapsed_s", progress.elapsed.as_secs_f64().into()),
+            ("left_s", progress.left_s().into()),
+        ]);
+    }
+    Ok(())
+}
+
 /// Fills `pg_stat_ssl`.
 pub fn pg_stat_ssl(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for a in view.live.activity() {

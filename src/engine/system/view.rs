@@ -40,6 +40,8 @@ pub struct ActivityRow {
     pub query: String,
     /// Query id.
     pub query_id: Option<i64>,
+    /// How far the running statement is.
+    pub progress: Option<crate::session::progress::Progress>,
 }
 
 /// One failed row, for `squilla.row_errors`.

@@ -8,7 +8,7 @@ use super::source::{decode_reserved, option};
 
 /// `decode_image`: bytea to image. Errors: 22P03 damaged, cut or no image, 54000 above the pixel limit.
 pub static DECODE_IMAGE: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/image/decode_image.sql"), Kernel::Media(kernel)).with_check(check);
+    SqlFunction::new(include_str!("../../../sql-functions/image/decode_image.sql"), Kernel::Media(kernel)).with_check(check).that_decodes();
 
 fn check(call: &Call) -> Result<()> {
     mode(call).map(|_| ())

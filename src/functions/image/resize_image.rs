@@ -4,13 +4,14 @@ use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::resize::{Filter, Fit, resize_image};
 
-use super::source::{option, target};
+use super::source::{check_sides, option, target};
 
 /// `resize_image`: image to image of the same mode. Errors: 22023 a side that is not positive, 54000 above the pixel limit.
 pub static RESIZE_IMAGE: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/image/resize_image.sql"), Kernel::Media(kernel)).with_check(check);
 
 fn check(call: &Call) -> Result<()> {
+    check_sides(call)?;
     option(call, "fit", Fit::parse)?;
     option(call, "filter", Filter::parse).map(|_| ())
 }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 
+use squilla_core::columns;
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::Call;
 use squilla_core::values::{Image, ImageView};
@@ -55,6 +56,19 @@ pub(super) fn target(call: &Call, row: usize) -> Result<Option<(u32, u32)>> {
         ));
     }
     Ok(Some((w, h)))
+}
+
+/// For `with_check`: a constant side must be at least one pixel.
+pub(super) fn check_sides(call: &Call) -> Result<()> {
+    for name in ["width", "height"] {
+        let side = call.arg(name)?;
+        if side.constant
+            && let Some(value) = columns::int(side, 0)?.filter(|value| *value < 1)
+        {
+            return Err(Error::invalid_argument(format!("an image cannot have a {name} of {value} pixels")));
+        }
+    }
+    Ok(())
 }
 
 /// Parses a text option that is one value for the whole statement. `None` when NULL or not known yet.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
-use squilla_core::values::ImageView;
 use squilla_infer::models::{Models, Resolved, Scores};
+use squilla_infer::pictures::{Picture, Pictures, check_labels};
 use squilla_infer::registry::Task;
 
 use super::pictures::{PictureModel, each_picture};
-use super::service::{check_model, model, texts_option};
+use super::service::{check_model, known, model, texts_option};
 
 /// `classify_image`: image (or the bytes of an image file) to its best label. Errors: SQ001 unknown model, SQ002 not a
 /// classifier or labels that do not fit it, 22P03 not an image.
@@ -18,8 +18,12 @@ pub static CLASSIFY_IMAGE: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/model/classify_image.sql"), Kernel::Model(kernel)).with_check(check);
 
 pub(super) fn check(call: &Call) -> Result<()> {
-    labels(call)?;
-    check_model(call, Task::ClassifyImage)
+    let labels = labels(call)?;
+    check_model(call, Task::ClassifyImage)?;
+    if known(call)? && call.arg("labels")?.constant {
+        check_labels(&model(call, Task::ClassifyImage)?.1, labels.as_deref())?;
+    }
+    Ok(())
 }
 
 fn labels(call: &Call) -> Result<Option<Vec<String>>> {
@@ -40,8 +44,12 @@ struct Classifier {
 impl PictureModel for Classifier {
     type Out = Scores;
 
-    fn run<'a>(&'a self, views: &'a [ImageView<'a>]) -> BoxFuture<'a, Result<Vec<Result<Scores>>>> {
-        Box::pin(self.models.classify(&self.model, views, self.labels.as_deref(), self.top_k))
+    fn model(&self) -> (&Models, &Resolved) {
+        (&self.models, &self.model)
+    }
+
+    fn run<'a>(&'a self, pictures: &'a Pictures, ready: Vec<Picture>) -> BoxFuture<'a, Result<Vec<Result<Scores>>>> {
+        Box::pin(self.models.classify(&self.model, pictures, ready, self.labels.as_deref(), self.top_k))
     }
 }
 

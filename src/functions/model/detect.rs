@@ -7,9 +7,10 @@ use futures::future::BoxFuture;
 use squilla_core::columns::Output;
 use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
-use squilla_core::values::{BoundingBox, ImageView};
+use squilla_core::values::BoundingBox;
 use squilla_infer::detect::{DetectOptions, Detection};
 use squilla_infer::models::{Models, Resolved};
+use squilla_infer::pictures::{Picture, Pictures};
 use squilla_infer::registry::Task;
 
 use super::pictures::{PictureModel, each_picture};
@@ -44,8 +45,14 @@ struct Detector {
 impl PictureModel for Detector {
     type Out = Vec<Detection>;
 
-    fn run<'a>(&'a self, views: &'a [ImageView<'a>]) -> BoxFuture<'a, Result<Vec<Result<Vec<Detection>>>>> {
-        Box::pin(self.models.detect(&self.model, views, &self.options))
+    const PLACES: bool = true;
+
+    fn model(&self) -> (&Models, &Resolved) {
+        (&self.models, &self.model)
+    }
+
+    fn run<'a>(&'a self, pictures: &'a Pictures, ready: Vec<Picture>) -> BoxFuture<'a, Result<Vec<Result<Vec<Detection>>>>> {
+        Box::pin(self.models.detect(&self.model, pictures, ready, &self.options))
     }
 }
 

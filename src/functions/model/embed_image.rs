@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
-use squilla_core::values::ImageView;
 use squilla_infer::models::{EmbedOptions, Models, Resolved};
+use squilla_infer::pictures::{Picture, Pictures};
 use squilla_infer::registry::Task;
 
 use super::pictures::{PictureModel, each_picture};
@@ -52,8 +52,12 @@ impl Embedder {
 impl PictureModel for Embedder {
     type Out = Vec<f32>;
 
-    fn run<'a>(&'a self, views: &'a [ImageView<'a>]) -> BoxFuture<'a, Result<Vec<Result<Vec<f32>>>>> {
-        Box::pin(self.models.embed_image(&self.model, views, &self.options))
+    fn model(&self) -> (&Models, &Resolved) {
+        (&self.models, &self.model)
+    }
+
+    fn run<'a>(&'a self, pictures: &'a Pictures, ready: Vec<Picture>) -> BoxFuture<'a, Result<Vec<Result<Vec<f32>>>>> {
+        Box::pin(self.models.embed_image(pictures, ready, &self.options))
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) async fn distinct(
             unique.len() - 1
         });
     }
+    models.shared(texts.iter().flatten().count() - unique.len());
     let vectors = models.embed_text(model, &unique, options).await?;
     let of = |text: &str| {
         let vector = places.get(text).and_then(|place| vectors.get(*place));

@@ -15,9 +15,9 @@ use squilla_core::types::SqlType;
 use squilla_infer::models::{Models, Resolved};
 use squilla_infer::registry::Task;
 
-/// The model service.
+/// The model service, for the calls of this statement.
 pub(super) fn service(call: &Call) -> Result<Arc<Models>> {
-    call.env.models::<Models>()
+    Ok(Arc::new(call.env.models::<Models>()?.for_caller(call.env.caller())))
 }
 
 /// The name given as `model`, or the default of the task.
@@ -38,14 +38,14 @@ pub(super) fn model(call: &Call, task: Task) -> Result<(Arc<Models>, Resolved)> 
     Ok((models, resolved))
 }
 
-/// Whether a statement is being planned and the model is not known yet: it must be a constant when rows come.
-fn unknown_yet(call: &Call) -> Result<bool> {
-    Ok(call.rows == 0 && !call.arg("model")?.constant)
+/// Whether the model is known: while a statement is being planned it may not be, when rows come it must be a constant.
+pub(super) fn known(call: &Call) -> Result<bool> {
+    Ok(call.rows > 0 || call.arg("model")?.constant)
 }
 
 /// For `with_check`: raises when the model does not exist or does not fit the task.
 pub(super) fn check_model(call: &Call, task: Task) -> Result<()> {
-    if unknown_yet(call)? { Ok(()) } else { model(call, task).map(|_| ()) }
+    if known(call)? { model(call, task).map(|_| ()) } else { Ok(()) }
 }
 
 /// An option that must be one value for the whole statement; `None` when NULL or not known yet.

@@ -1,22 +1,22 @@
 //! What `transcribe` and `transcribe_segments` share: samples from any overload, and the transcripts of a pack of rows.
 //!
 //! In: a call whose overload takes `audio audio`, `data bytea` or `data file`. Out: one transcript a row.
-//! Invariants: recordings are decoded on blocking threads, a few ahead of the model; a recording that cannot be decoded
+//! Invariants: recordings are decoded within the budget of cores, a few ahead of the model; a recording that cannot be decoded
 //! fails its row only. Deliberately absent: windows and packs (the model service's).
 
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel::Call;
+use squilla_core::kernel::{Call, guarded};
 use squilla_core::values::Audio;
 use squilla_infer::registry::Task;
 use squilla_infer::speech::{SpeechOptions, Transcript};
-use squilla_infer::whisper::SpeechTask;
+use squilla_infer::whisper::{SpeechTask, check_language};
 use squilla_media::audio::decode::DecodeOptions;
 use squilla_media::audio::resample::{mix_to_mono, resample_audio};
 
-use super::service::{check_model, model};
+use super::service::{check_model, known, model};
 use crate::audio::source::{decode, payload};
 
 /// Hertz that speech models take.
@@ -26,8 +26,12 @@ const RATE: u32 = 16_000;
 const RECORDINGS: usize = 4;
 
 pub(super) fn check(call: &Call) -> Result<()> {
-    options(call, false)?;
-    check_model(call, Task::Transcribe)
+    let options = options(call, false)?;
+    check_model(call, Task::Transcribe)?;
+    match options.language.filter(|_| call.arg("language").is_ok_and(|a| a.constant)) {
+        Some(language) if known(call)? => check_language(&model(call, Task::Transcribe)?.1.manifest, &language),
+        _ => Ok(()),
+    }
 }
 
 fn options(call: &Call, timestamps: bool) -> Result<SpeechOptions> {
@@ -50,7 +54,7 @@ pub(super) async fn transcripts(call: &Arc<Call>, timestamps: bool) -> Result<Ve
     let (models, resolved, options) = (&models, &resolved, &options);
     let rows = (0..call.rows).map(|row| async move {
         call.env.cancel.check()?;
-        let Some(samples) = blocking(Arc::clone(call), row).await? else { return Ok(None) };
+        let Some(samples) = decoded(call, row).await? else { return Ok(None) };
         let mut transcripts = models.transcribe(resolved, &[&samples], options).await?;
         transcripts.pop().unwrap_or_else(|| Err(Error::internal("a recording has no transcript"))).map(Some)
     });
@@ -62,14 +66,10 @@ pub(super) async fn transcripts(call: &Arc<Call>, timestamps: bool) -> Result<Ve
     Ok(out)
 }
 
-/// Decodes on a blocking thread where there is a runtime, else here.
-async fn blocking(call: Arc<Call>, row: usize) -> Result<Option<Vec<f32>>> {
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => {
-            runtime.spawn_blocking(move || samples(&call, row)).await.map_err(|e| Error::internal(format!("decoding a recording failed: {e}")))?
-        }
-        Err(_) => samples(&call, row),
-    }
+/// Decodes within the budget of cores, without holding up other tasks of the thread.
+async fn decoded(call: &Call, row: usize) -> Result<Option<Vec<f32>>> {
+    let _permit = call.env.cores.acquire(1).await;
+    tokio::task::block_in_place(|| guarded(|| samples(call, row)))
 }
 
 /// 16 kHz, one channel.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::array::{ArrayRef, AsArray, ListBuilder, StringBuilder};
 use squilla_core::columns::Arg;
+use squilla_core::cores::Cores;
 use squilla_core::declaration::Returns;
 use squilla_core::kernel::{Call, Env, SqlFunction};
 use squilla_core::types::SqlType;
@@ -23,7 +24,7 @@ fn service() -> Arc<Models> {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache")).join("squilla");
         let runtime = RuntimeOptions { library: None, candidates: runtime::candidates(None, &cache) };
-        let engines = EngineOptions { runtime, device: "cpu".into(), cpu_threads: 2, ..EngineOptions::default() };
+        let engines = EngineOptions { runtime, device: "cpu".into(), cores: Cores::new(2), ..EngineOptions::default() };
         let models = Models::new(HubOptions { home: cache.join("hf"), offline: true, ..HubOptions::default() }, engines);
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         for name in ["resnet-shapes", "yolo-shapes", "yolos-random", "clip-random", "whisper-commands"] {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch};
 use squilla_core::columns::Output;
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
+use squilla_core::kernel::{Call, Expansion, Kernel, Ranged, SqlFunction};
 use squilla_core::values::Image;
 use squilla_media::video::frames::{VideoFrame, video_frames};
 use squilla_media::video::select::FrameOptions;
@@ -15,7 +15,12 @@ use crate::expansion::pushed;
 
 /// `video_frames`: video to setof (frame_no, pts_s, is_keyframe, image).
 /// Errors: 22P03 not a video or damaged, 22023 bad option, 54000 a limit.
-pub static VIDEO_FRAMES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand));
+pub static VIDEO_FRAMES: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand)).with_range(PTS);
+
+/// A condition on `pts_s` is a window of the video: what lies outside is not decoded. Sampling and counting start at
+/// `start_s`, so with them only the end moves.
+const PTS: Ranged = Ranged { column: "pts_s", from: "start_s", to: "end_s", anchored: &["fps", "every", "max_frames"] };
 
 /// A batch is handed on at so many bytes of pixels. The first ones are smaller, one frame, two, four: who wants the first
 /// frame only does not wait for the others.

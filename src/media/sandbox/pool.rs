@@ -369,7 +369,7 @@ impl Process {
         let log = self.last_words();
         let out_of_memory = log.contains("memory allocation of") || log.contains("bad_alloc");
         if out_of_memory {
-            return Error::limit(format!("decoding needs more than {} MiB of memory", memory_bytes >> 20), "squilla.decoder_memory");
+            return Error::limit(format!("decoding needs more than {} MiB of memory", memory_bytes >> 20), "squilla.media_worker_bytes_max");
         }
         let how = match (status.signal(), status.code()) {
             (Some(signal), _) => format!("The decoder process ended with signal {signal}."),

@@ -1,0 +1,82 @@
+//! What one partition of an operator of ours did: counters that EXPLAIN ANALYZE and progress read.
+//!
+//! In: packs as they end. Out: DataFusion metrics. Invariant: every call of the partition has its cost counted here,
+//! whatever thread or model runs it. Deliberately absent: how the numbers are shown (`explain`, `session::progress`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, Time};
+use squilla_core::counters::{CallCounters, CountedMemory};
+use squilla_core::kernel::Env;
+
+use crate::exec::env::StatementEnv;
+
+/// The counters of one partition.
+pub struct Measure {
+    /// What the calls of this partition see: the statement's environment, with their cost counted apart.
+    pub env: Arc<Env>,
+    baseline: BaselineMetrics,
+    packs: Count,
+    calls: Count,
+    errors: Count,
+    rows_in: Count,
+    bytes: Count,
+    busy: Time,
+    counters: Arc<CallCounters>,
+    gauges: [(Gauge, fn(&CallCounters) -> u64); 8],
+}
+
+impl Measure {
+    /// The counters of a partition that starts.
+    pub fn new(metrics: &ExecutionPlanMetricsSet, partition: usize, statement: &StatementEnv) -> Self {
+        let counters: Arc<CallCounters> = Arc::default();
+        let memory = Arc::new(CountedMemory { inner: Arc::clone(&statement.env.memory), counters: Arc::clone(&counters) });
+        let env = Env { memory, counters: Arc::clone(&counters), ..statement.env.as_ref().clone() };
+        let count = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
+        let gauge = |name: &'static str| MetricBuilder::new(metrics).gauge(name, partition);
+        Self {
+            env: Arc::new(env),
+            baseline: BaselineMetrics::new(metrics, partition),
+            packs: count("packs"),
+            calls: count("calls"),
+            errors: count("errors"),
+            rows_in: count("rows_in"),
+            bytes: count("bytes"),
+            busy: MetricBuilder::new(metrics).subset_time("busy", partition),
+            counters,
+            gauges: [
+                (gauge("model_items"), |c| c.read().items),
+                (gauge("model_runs"), |c| c.read().runs),
+                (gauge("model_room"), |c| c.read().room),
+                (gauge("tokens"), |c| c.read().tokens),
+                (gauge("shared"), |c| c.read().shared),
+                (gauge("device_us"), |c| c.read().device_ns / 1000),
+                (gauge("waited_us"), |c| c.read().waited_ns / 1000),
+                (gauge("peak_bytes"), |c| c.read().held_most),
+            ],
+        }
+    }
+
+    /// A call over some rows ended.
+    pub fn call(&self, rows: usize, failed: usize) {
+        self.calls.add(rows);
+        self.errors.add(failed);
+    }
+
+    /// Rows of the input are done with.
+    pub fn pack(&self, rows: usize, bytes: usize, busy: Duration) {
+        self.packs.add(1);
+        self.rows_in.add(rows);
+        self.bytes.add(bytes);
+        self.busy.add_duration(busy);
+        for (gauge, read) in &self.gauges {
+            gauge.set(usize::try_from(read(&self.counters)).unwrap_or(usize::MAX));
+        }
+    }
+
+    /// Rows left the operator.
+    pub fn output(&self, rows: usize) {
+        self.baseline.record_output(rows);
+    }
+}
