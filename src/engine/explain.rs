@@ -33,6 +33,8 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     }
     let frame = session.frame(&explain.statement.text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
+    let runner = &session.database.runner;
+    let mut physical = frame.stop.guard(runner.place(physical, &frame.state.task_ctx())).await?;
     let planning_ms = started.elapsed().as_secs_f64() * 1000.0;
     let mut execution_ms = None;
     if explain.analyze {
@@ -42,6 +44,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
             batch?;
         }
         execution_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
+        physical = runner.counted(physical).await?;
     }
     let lines = if explain.json {
         let mut top = serde_json::Map::new();
@@ -111,7 +114,16 @@ fn counters(metrics: &MetricsSet) -> Vec<(String, String)> {
             let name = m.value().name();
             let shown = matches!(
                 name,
-                "packs" | "calls" | "errors" | "spill_count" | "spilled_bytes" | "spilled_rows" | "bytes_scanned" | "row_groups_pruned_statistics"
+                "packs"
+                    | "calls"
+                    | "errors"
+                    | "spill_count"
+                    | "spilled_bytes"
+                    | "spilled_rows"
+                    | "bytes_transferred"
+                    | "max_mem_used"
+                    | "bytes_scanned"
+                    | "row_groups_pruned_statistics"
             );
             let value = m.value();
             (shown && (value.as_usize() > 0 || name == "errors")).then(|| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::Source;
 use squilla_server::listener::{Server, ServerConfig};
 use squilla_server::tls::TlsFiles;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +18,10 @@ use crate::{table, wiring};
 /// Serves until a signal.
 pub fn run(arguments: &Serve) -> Result<()> {
     wiring::log();
-    let settings = wiring::settings(&arguments.common)?;
+    let mut settings = wiring::settings(&arguments.common)?;
+    if let Some(workers) = &arguments.workers {
+        settings.set("squilla.workers", workers, Source::CommandLine, true)?;
+    }
     let data_dir = arguments.common.data_dir.clone().unwrap_or_else(wiring::default_data_dir);
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("socket").enable_all().build();
     let threads = threads.map_err(|e| Error::io("could not start threads", e))?;
@@ -31,7 +35,8 @@ pub fn run(arguments: &Serve) -> Result<()> {
         let read = |path: &std::path::Path| std::fs::read(path).map_err(|e| Error::io(format!("could not read {}", path.display()), e));
         config.tls = Some(TlsFiles { certificate: read(certificate)?, key: read(key)?, client_authority: None });
     }
-    let database = wiring::database(settings, Some(data_dir.clone()))?;
+    let runner = wiring::cluster(&settings, Some(&data_dir), threads.handle())?;
+    let database = wiring::database(settings, Some(data_dir.clone()), runner)?;
     if !arguments.listen.ip().is_loopback() && !database.has_passwords() {
         return Err(Error::new(Kind::InvalidAuthorization, format!("will not listen on {} without authentication", arguments.listen))
             .hint("Give a role a password first, from this machine: CREATE ROLE name LOGIN PASSWORD '...'."));

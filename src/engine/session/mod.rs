@@ -11,6 +11,7 @@ pub mod relations;
 pub mod sequences;
 pub mod state;
 pub mod stream;
+pub mod task;
 pub mod transaction;
 pub mod versions;
 pub mod view;

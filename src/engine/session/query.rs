@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::kernel::{CancelFlag, Env};
+use squilla_core::kernel::CancelFlag;
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +25,12 @@ use crate::bind::calls::CallContext;
 use crate::bind::relations::{BoundSource, Relations};
 use crate::catalog::data::{CatalogData, RelationKind};
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
-use crate::exec::cancel;
-use crate::exec::env::StatementEnv;
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
+use crate::session::task;
 use crate::session::view::SessionView;
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
 use crate::statement::{Statement, StatementKind};
@@ -45,6 +44,9 @@ pub struct Frame {
     /// How it stops.
     pub stop: Stop,
 }
+
+/// Runs of a statement that writes, when each loses a worker.
+const WRITE_RUNS_MAX: usize = 3;
 
 impl Session {
     /// Plans a statement. `given` are the parameter types that the client declared.
@@ -117,7 +119,7 @@ impl Session {
                 return crate::command::run(self, &prepared.statement, parameters).await;
             };
             self.may_write(&word)?;
-            return self.writing(|| crate::command::run(self, &prepared.statement, parameters.clone())).await;
+            return self.written(&prepared, parameters).await;
         };
         // Tables may have changed since the statement was planned.
         let plan = if prepared.catalog_version == self.snapshot().stamp {
@@ -133,6 +135,26 @@ impl Session {
         let fields = prepared.fields.clone().unwrap_or_default();
         let stream = self.run_plan(plan, &prepared.statement.text).await?;
         Ok(Execution::Rows { fields, stream, tag: RowsTag::Select })
+    }
+
+    /// A statement that writes. One that loses a worker runs again on those that are left: nothing of it is visible before
+    /// its end.
+    async fn written(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
+        let mut runs = 1;
+        loop {
+            let result = self.writing(|| crate::command::run(self, &prepared.statement, parameters.clone())).await;
+            let alone = self.transaction_status() == TransactionStatus::Idle;
+            match result {
+                Err(error) if error.kind == Kind::WorkerLost && runs < WRITE_RUNS_MAX && alone => runs += 1,
+                Ok(Execution::Done { tag }) => {
+                    if alone {
+                        self.database.runner.committed(self.shared.activity().query_id);
+                    }
+                    return Ok(Execution::Done { tag });
+                }
+                result => return result,
+            }
+        }
     }
 
     fn check_transaction(&self, statement: &Statement) -> Result<()> {
@@ -161,28 +183,10 @@ impl Session {
         let settings = self.settings();
         let stop = Stop { flag: flag.clone(), token, deadline: Stop::deadline(settings.duration("statement_timeout")) };
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
-        let shared_env = self.database.env();
-        let defaults = settings.clone();
-        let env = Env {
-            limits: settings.limits(),
-            files: Arc::clone(&shared_env.files),
-            memory: Arc::clone(&shared_env.memory),
-            cancel: flag,
-            models: Arc::clone(&shared_env.models),
-            default_models: Arc::new(move |task| Some(defaults.get(&format!("squilla.default_model.{task}")).to_owned()).filter(|m| !m.is_empty())),
-        };
-        let statement_env = StatementEnv {
-            env: Arc::new(env),
-            errors: Arc::clone(&errors),
-            cores: Arc::clone(&self.database.cores),
-            packs_in_flight: match settings.int("squilla.packs_in_flight") {
-                0 => self.database.threads * 2,
-                n => n as usize,
-            },
-            pack_bytes: settings.int("squilla.pack_bytes").max(1) as usize,
-        };
+        let statement_env = task::environment(&self.database, &settings, flag, Arc::clone(&errors));
+        let facts = task::Facts::of(self, &settings, query_id);
         let state = self.state()?;
-        let mut config = state.config().clone().with_extension(Arc::new(statement_env));
+        let mut config = state.config().clone().with_extension(Arc::new(statement_env)).with_extension(Arc::new(facts));
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
@@ -314,8 +318,7 @@ impl Session {
     pub async fn physical(self: &Arc<Self>, plan: &LogicalPlan, frame: &Frame) -> Result<Arc<dyn ExecutionPlan>> {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
         let plan = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
-        let plan = frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)?;
-        cancel::watch(plan, &frame.stop.flag).map_err(from_datafusion)
+        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
     }
 
     /// Executes a query's plan.

@@ -96,6 +96,8 @@ fn picture(session: &Session) -> SystemView {
             .collect(),
         prepared,
         cursors: Vec::new(),
+        workers: database.runner.workers(),
+        shuffles: database.runner.shuffles(),
     }
 }
 

@@ -292,6 +292,10 @@ pub struct SystemView {
     pub prepared: Vec<PreparedRow>,
     /// Cursors of the session.
     pub cursors: Vec<CursorRow>,
+    /// Workers of the cluster.
+    pub workers: Vec<crate::run::WorkerRow>,
+    /// What stages moved between them.
+    pub shuffles: Vec<crate::run::ShuffleRow>,
 }
 
 /// Gives the picture of now to whoever evaluates a catalog function or scans a system relation.
