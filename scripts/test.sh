@@ -35,6 +35,10 @@ step clippy-tests cargo clippy --release -p squilla-tests --all-targets --locked
 step build cargo build --release --locked
 step unit-tests cargo test --release --workspace --exclude squilla-tests --locked --no-fail-fast
 step integration-tests cargo test --release -p squilla-tests --locked --no-fail-fast
+# Every record and the four workloads once more, on workers.
+step records-on-1-worker env WORKERS=1 cargo test --release -p squilla-tests --locked records_over_the_simple
+step records-on-3-workers env WORKERS=3 cargo test --release -p squilla-tests --locked records_over_the_simple
+step workloads-on-2-workers env WORKERS=2 cargo test --release -p squilla-tests --locked acceptance
 step docs "$CARGO_TARGET_DIR/release/squilla" docs --check
 step doc cargo doc --release --workspace --exclude squilla-tests --no-deps --locked
 # Without cargo-deny, the test tidy::licences has checked the licences.

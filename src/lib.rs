@@ -21,3 +21,5 @@ pub mod sql;
 pub mod table;
 #[path = "program/wiring.rs"]
 pub mod wiring;
+#[path = "program/worker.rs"]
+pub mod worker;

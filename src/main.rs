@@ -1,4 +1,4 @@
-//! The command line: `squilla serve | sql | models | docs | version`, and the hidden body of decoder processes.
+//! The command line: `squilla serve | worker | sql | models | docs | version`, and the hidden body of decoder processes.
 //!
 //! In: arguments, environment, squilla.toml. Out: an exit code: 0 done, 1 error, 2 error budget spent, 64 wrong arguments.
 //! Deliberately absent: anything a library crate does.
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Serve(serve) => squilla::serve::run(&serve),
+        Command::Worker(worker) => squilla::worker::run(&worker),
         Command::Sql(sql) => squilla::sql::run(&sql),
         Command::Models(models) => squilla::models::run(&models),
         Command::Docs(docs) => squilla::docs::run(&docs),

@@ -9,10 +9,12 @@
 //! - `UPDATE=1` rewrites the expected results of the .slt files; review the difference.
 //! - `SQUILLA_TEST_SERVER='host=127.0.0.1 port=5432 user=postgres dbname=postgres'` runs the records against that server,
 //!   under the label `postgres`: how records about PostgreSQL's own behaviour are checked against PostgreSQL.
+//! - `WORKERS=3` gives the shared server that many workers: every record, and the four workloads, on a cluster.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, missing_docs)]
 
 mod acceptance;
 mod client;
+mod cluster;
 mod command_line;
 mod faults;
 mod known_gaps;

@@ -80,6 +80,23 @@ impl Server {
         Server { child, port, log, _data: Some(data) }.ready()
     }
 
+    /// Starts a worker of one's own with additional arguments.
+    pub fn worker(arguments: &[&str]) -> Server {
+        let data = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let log = data.path().join("worker.log");
+        let mut command = squilla(&["worker", "--listen", &format!("127.0.0.1:{port}"), "--spill-dir"]);
+        let child = command
+            .arg(data.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Server { child, port, log, _data: Some(data) }.ready()
+    }
+
     /// Starts a server of one's own on a data folder that the caller keeps.
     pub fn start_on(data: &Path, arguments: &[&str]) -> Server {
         let port = free_port();
@@ -173,17 +190,41 @@ pub fn external() -> Option<String> {
     std::env::var("SQUILLA_TEST_SERVER").ok().filter(|s| !s.is_empty())
 }
 
+/// `WORKERS=n` gives the shared server that many workers and makes it use them for all that can leave it.
 fn start_shared() -> Server {
+    let workers: usize = std::env::var("WORKERS").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     let data = tempfile::tempdir().unwrap().keep();
     let port = free_port();
     let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join("shared-server.log");
-    let inner = serve(port, &data, &[]);
+    let ports: Vec<u16> = (0..workers).map(|_| free_port()).collect();
+    let list = ports.iter().map(|p| format!("127.0.0.1:{p}")).collect::<Vec<_>>().join(",");
+    for port in &ports {
+        let data = tempfile::tempdir().unwrap().keep();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("shared-worker-{port}.log"));
+        let mut inner = squilla(&["worker", "--listen", &format!("127.0.0.1:{port}"), "--spill-dir"]);
+        inner.arg(&data);
+        // Ends with this process: the pipe closes. The handle is not needed any more.
+        std::mem::forget(tied(&inner, &data, &log));
+    }
+    let arguments: &[&str] = if workers > 0 { &["--workers", &list, "--set", "squilla.distributed=on"] } else { &[] };
+    let child = tied(&serve(port, &data, arguments), &data, &log);
+    let server = Server { child, port, log, _data: None }.ready();
+    let deadline = Instant::now() + START_TIME_MAX;
+    while ports.iter().any(|p| std::net::TcpStream::connect(("127.0.0.1", *p)).is_err()) {
+        assert!(Instant::now() < deadline, "the workers are not ready after {START_TIME_MAX:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server
+}
+
+/// Starts a command that ends when this process does, and removes its data then.
+fn tied(inner: &Command, data: &Path, log: &Path) -> Child {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", TIED_TO_STDIN, "sh"]).arg(&data).arg(inner.get_program()).args(inner.get_args());
+    command.args(["-c", TIED_TO_STDIN, "sh"]).arg(data).arg(inner.get_program()).args(inner.get_args());
     for (key, value) in inner.get_envs() {
         command.env(key, value.unwrap_or_default());
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(std::fs::File::create(log).unwrap()).spawn().unwrap();
     child.stdin.as_mut().unwrap().flush().unwrap();
-    Server { child, port, log, _data: None }.ready()
+    child
 }

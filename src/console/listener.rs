@@ -11,6 +11,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_engine::database::Database;
+use squilla_engine::run::WorkerRow;
 
 /// Serves while this is alive.
 #[derive(Debug)]
@@ -70,6 +71,21 @@ async fn metrics(State(database): State<Arc<Database>>) -> String {
     gauge("squilla_memory_reserved_bytes", "Bytes reserved from the memory pool.", database.memory_pool().reserved() as f64);
     gauge("squilla_row_errors", "Entries in squilla.row_errors.", database.row_errors.entries().len() as f64);
     gauge("squilla_cores_idle", "Cores that decode nothing now.", database.models.cores().idle() as f64);
+    type Gauge = (&'static str, &'static str, fn(&WorkerRow) -> f64);
+    let of_workers: [Gauge; 4] = [
+        ("squilla_worker_up", "1 when the worker takes work.", |w| f64::from(u8::from(w.state == "ready"))),
+        ("squilla_worker_statements", "Statements that the worker works on.", |w| w.statements as f64),
+        ("squilla_worker_memory_used_bytes", "Bytes reserved from the worker's memory pool.", |w| w.memory_used as f64),
+        ("squilla_worker_spilled_bytes", "Bytes of the worker's spill files.", |w| w.spilled as f64),
+    ];
+    let workers = database.runner.workers();
+    for (name, help, value) in of_workers.iter().filter(|_| !workers.is_empty()) {
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n");
+        for worker in &workers {
+            let _ =
+                writeln!(out, "{name}{{worker=\"{}\",state=\"{}\",device=\"{}\"}} {}", worker.address, worker.state, worker.device, value(worker));
+        }
+    }
     type Counter = (&'static str, &'static str, fn(&squilla_engine::database::ModelStats) -> f64);
     let counters: [Counter; 5] = [
         ("squilla_model_items_total", "Items that went through the model.", |m| m.items as f64),

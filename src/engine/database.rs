@@ -4,7 +4,7 @@
 //! database's own runtime, so that planning and decoding never hold up the threads that serve sockets.
 //! Deliberately absent: sockets, authentication exchanges (the server's), reading of settings files (the root's).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
@@ -52,6 +52,8 @@ pub struct Config {
     pub families: Families,
     /// The model service.
     pub models: Models,
+    /// Executes plans; None executes them in this process.
+    pub runner: Option<Arc<dyn Runner>>,
 }
 
 /// The database.
@@ -72,6 +74,8 @@ pub struct Database {
     pub threads: usize,
     /// Executes plans.
     pub runner: Arc<dyn Runner>,
+    /// Names of scalar functions that mean the same in every process of a cluster.
+    pub portable: Arc<HashSet<String>>,
     /// When the server started, microseconds since 1970.
     pub started_us: i64,
     /// Advisory locks.
@@ -133,9 +137,15 @@ impl Database {
         let runtime = threads_named("statement", threads.max(2))?;
         // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.
         let planning = threads_named("planning", 2)?;
-        let base = state::base(&settings, threads, runtime_env, &functions)?;
+        let runner = config.runner.unwrap_or_else(|| Arc::new(LocalRunner));
+        let base = state::base(&settings, threads, runtime_env, &functions, runner.as_ref())?;
         let procs = Procs::from(state::procs(&base, &functions));
+        let mut portable: HashSet<String> = base.scalar_functions().keys().cloned().collect();
+        for name in crate::postgres::registry::session_bound() {
+            portable.remove(name);
+        }
         Ok(Arc::new(Database {
+            portable: Arc::new(portable),
             catalog,
             store,
             functions,
@@ -143,7 +153,7 @@ impl Database {
             files,
             row_errors: Arc::new(RowErrorLog::default()),
             threads,
-            runner: Arc::new(LocalRunner),
+            runner,
             started_us: chrono::Utc::now().timestamp_micros(),
             advisory: AdvisoryLocks::default(),
             channels: Channels::default(),

@@ -10,8 +10,13 @@ use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
 use squilla_core::error::{Error, Kind};
 
+use crate::error_wire::{self, Travelling};
+
 /// Wraps our error for the way through DataFusion.
 pub fn to_datafusion(error: Error) -> DataFusionError {
+    if error_wire::leaves_this_process() {
+        return DataFusionError::External(Box::new(Travelling(error)));
+    }
     DataFusionError::External(Box::new(error))
 }
 
@@ -69,6 +74,7 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
 fn from_external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
     match source.downcast::<Error>() {
         Ok(ours) => *ours,
+        Err(other) if other.is::<Travelling>() => other.downcast::<Travelling>().map_or_else(|e| classify(&e.to_string()), |t| t.0),
         Err(other) => match other.downcast::<DataFusionError>() {
             Ok(inner) => from_datafusion(*inner),
             Err(other) => match other.downcast::<ArrowError>() {
@@ -79,17 +85,21 @@ fn from_external(source: Box<dyn std::error::Error + Send + Sync>) -> Error {
     }
 }
 
+fn ours(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    error.downcast_ref::<Error>().cloned().or_else(|| error.downcast_ref::<Travelling>().map(|t| t.0.clone()))
+}
+
 /// Our error behind a chain of sources, cloned.
 fn find_ours(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
     let mut current = Some(error);
     while let Some(e) = current {
-        if let Some(ours) = e.downcast_ref::<Error>() {
-            return Some(ours.clone());
+        if let Some(ours) = ours(e) {
+            return Some(ours);
         }
         if let Some(DataFusionError::External(inner)) = e.downcast_ref::<DataFusionError>()
-            && let Some(ours) = inner.downcast_ref::<Error>()
+            && let Some(ours) = ours(inner.as_ref())
         {
-            return Some(ours.clone());
+            return Some(ours);
         }
         current = e.source();
     }
@@ -316,6 +326,9 @@ fn known(text: &str) -> Option<Error> {
 /// Untyped messages: by their stable words.
 fn classify(message: &str) -> Error {
     let text = message.trim();
+    if let Some(ours) = error_wire::decode(text) {
+        return ours;
+    }
     // Our own refusal of argument types, wrapped as text by DataFusion.
     let text = text.split_once("user-defined coercion failed with: ").map_or(text, |(_, rest)| rest.trim_start_matches("External error: "));
     let has = |words: &str| text.contains(words);

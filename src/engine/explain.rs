@@ -58,6 +58,8 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
     let frame = session.frame(&explain.statement.text)?;
     let physical = frame.stop.guard(session.physical(&plan, &frame)).await?;
     let rewrites = frame.rewrites.lock().clone();
+    let runner = &session.database.runner;
+    let mut physical = frame.stop.guard(runner.place(physical, &frame.state.task_ctx())).await?;
     let planning_ms = started.elapsed().as_secs_f64() * 1000.0;
     let mut execution_ms = None;
     if explain.analyze {
@@ -67,6 +69,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
             batch?;
         }
         execution_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
+        physical = runner.counted(physical).await?;
     }
     let plan = Plan { root: node(&physical, explain), rewrites, planning_ms, execution_ms };
     let (lines, ty) = match explain.format {
@@ -138,6 +141,8 @@ const COUNTERS: &[&str] = &[
     "spill_count",
     "spilled_bytes",
     "spilled_rows",
+    "bytes_transferred",
+    "max_mem_used",
     "bytes_scanned",
     "row_groups_pruned_statistics",
 ];

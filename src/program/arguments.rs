@@ -18,6 +18,8 @@ pub struct Arguments {
 pub enum Command {
     /// Serve PostgreSQL clients.
     Serve(Serve),
+    /// Work on statements of servers that name this worker.
+    Worker(Worker),
     /// Run SQL in this process, without a server.
     Sql(Sql),
     /// List, fetch and show models.
@@ -66,7 +68,36 @@ pub struct Serve {
     /// Seconds that running statements have to finish after SIGTERM.
     #[arg(long, default_value_t = 30)]
     pub drain_seconds: u64,
+    /// Workers of the cluster: host:port,... or dns://name:port.
+    #[arg(long, value_name = "WORKERS")]
+    pub workers: Option<String>,
     /// What both commands share.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `squilla worker`
+#[derive(Args, Debug)]
+pub struct Worker {
+    /// Address for servers and other workers.
+    #[arg(long, env = "SQUILLA_WORKER_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// What this worker is, name=value, comma separated; squilla.model_labels asks for them.
+    #[arg(long, env = "SQUILLA_WORKER_LABELS", default_value = "")]
+    pub labels: String,
+    /// Device of models that name none: auto, cpu, cuda:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Memory that statements share: 16GB.
+    #[arg(long)]
+    pub memory: Option<String>,
+    /// Directories for spill files, comma separated.
+    #[arg(long)]
+    pub spill_dir: Option<String>,
+    /// Seconds that statements have to finish after SIGTERM.
+    #[arg(long, default_value_t = 30)]
+    pub drain_seconds: u64,
+    /// Settings.
     #[command(flatten)]
     pub common: Common,
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::Source;
 use squilla_engine::database::Database;
 use squilla_server::hba::Rules;
 use squilla_server::listener::{Server, ServerConfig};
@@ -21,7 +22,10 @@ use crate::{table, wiring};
 /// Serves until a signal.
 pub fn run(arguments: &Serve) -> Result<()> {
     wiring::log();
-    let settings = wiring::settings(&arguments.common)?;
+    let mut settings = wiring::settings(&arguments.common)?;
+    if let Some(workers) = &arguments.workers {
+        settings.set("squilla.workers", workers, Source::CommandLine, true)?;
+    }
     let data_dir = arguments.common.data_dir.clone().unwrap_or_else(wiring::default_data_dir);
     let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).thread_name("socket").enable_all().build();
     let threads = threads.map_err(|e| Error::io("could not start threads", e))?;
@@ -37,7 +41,8 @@ pub fn run(arguments: &Serve) -> Result<()> {
         config.tls =
             Some(TlsFiles { certificate: read(certificate)?, key: read(key)?, client_authority: arguments.tls_ca.as_deref().map(read).transpose()? });
     }
-    let database = wiring::database(settings, Some(data_dir.clone()))?;
+    let runner = wiring::cluster(&settings, Some(&data_dir), threads.handle())?;
+    let database = wiring::database(settings, Some(data_dir.clone()), runner)?;
     let open = config.listen.iter().find(|a| !a.ip().is_loopback());
     if let Some(address) = open.filter(|_| !database.has_passwords() && !config.rules.take_certificates()) {
         return Err(Error::new(Kind::InvalidAuthorization, format!("will not listen on {address} without authentication"))

@@ -34,7 +34,11 @@ pub fn run(arguments: &Sql) -> Result<()> {
         (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::io(format!("could not read {}", path.display()), e))?,
         (None, None) => return Err(Error::invalid_argument("give statements with -c or -f")),
     };
-    let database = wiring::database(settings, arguments.common.data_dir.clone())?;
+    // Connections to workers, when the settings name any, must go on while this thread waits for rows.
+    let sockets = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("socket").enable_all().build();
+    let sockets = sockets.map_err(|e| Error::io("could not start threads", e))?;
+    let runner = wiring::cluster(&settings, arguments.common.data_dir.as_deref(), sockets.handle())?;
+    let database = wiring::database(settings, arguments.common.data_dir.clone(), runner)?;
     let user = squilla_engine::catalog::data::SUPERUSER.to_owned();
     let session = Arc::new(database.connect(SessionOptions { user, database: "squilla".into(), ..SessionOptions::default() })?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("could not start", e))?;

@@ -7,11 +7,16 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use squilla_cluster::channels::Channels;
+use squilla_cluster::members::Members;
+use squilla_cluster::runner::ClusterRunner;
+use squilla_cluster::security::Security;
 use squilla_core::cores::Cores;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::SqlFunction;
 use squilla_core::settings::{SETTINGS, Settings, Source};
 use squilla_engine::database::{Config, Database, Families};
+use squilla_engine::run::Runner;
 use squilla_infer::engines::EngineOptions;
 use squilla_infer::hub::HubOptions;
 use squilla_infer::models::Models;
@@ -127,18 +132,28 @@ fn sandbox(settings: &Settings) -> Result<()> {
     pool::configure(config)
 }
 
-/// Opens the database that the arguments describe. `data_dir` None is a database in memory.
-pub fn database(settings: Settings, data_dir: Option<PathBuf>) -> Result<Arc<Database>> {
+/// The coordinator of the workers that the settings name, if they name any. `sockets` is where their connections live.
+pub fn cluster(settings: &Settings, data_dir: Option<&Path>, sockets: &tokio::runtime::Handle) -> Result<Option<Arc<dyn Runner>>> {
+    let list = settings.get("squilla.workers");
+    if list.is_empty() {
+        return Ok(None);
+    }
+    let channels = Channels::new(Security::new(settings)?, sockets.clone());
+    let members = Members::watch(list, &channels)?;
+    Ok(Some(Arc::new(ClusterRunner::new(members, channels, data_dir.map(|d| d.join("jobs"))))))
+}
+
+/// Opens the database that the arguments describe. `data_dir` None is a database in memory; `runner` None executes here.
+pub fn database(settings: Settings, data_dir: Option<PathBuf>, runner: Option<Arc<dyn Runner>>) -> Result<Arc<Database>> {
     sandbox(&settings)?;
     let pdfium = Some(settings.get("squilla.pdfium")).filter(|v| !v.is_empty()).map(PathBuf::from);
     squilla_media::pdf::library::configure(pdfium.or_else(|| Some(cache_dir().join("lib/libpdfium.so")).filter(|p| p.exists())));
     let models = models(&settings);
-    Database::open(Config { data_dir, settings, families: families(), models })
+    Database::open(Config { data_dir, settings, families: families(), models, runner })
 }
 
 /// What is logged when SQUILLA_LOG says nothing: our own news, others' troubles.
-const LOG_FILTER: &str =
-    "warn,symphonia=off,symphonia_core=off,squilla=info,squilla_engine=info,squilla_server=info,squilla_console=info,squilla_infer=info";
+const LOG_FILTER: &str = "warn,symphonia=off,symphonia_core=off,squilla=info,squilla_engine=info,squilla_server=info,squilla_console=info,squilla_infer=info,squilla_cluster=info";
 
 /// Logs to standard error: text for people, JSON where SQUILLA_LOG_FORMAT=json.
 pub fn log() {

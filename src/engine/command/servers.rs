@@ -72,8 +72,13 @@ pub fn run(session: &Arc<Session>, statement: &Foreign) -> Result<Execution> {
 
 /// How buckets are reached, as the catalog says.
 pub fn connections(data: &CatalogData) -> Result<HashMap<(Cloud, Option<String>), Connection>> {
+    connections_of(&data.servers)
+}
+
+/// The same, of servers that came without their catalog.
+pub fn connections_of(servers: &BTreeMap<String, ServerEntry>) -> Result<HashMap<(Cloud, Option<String>), Connection>> {
     let mut out = HashMap::new();
-    for server in data.servers.values() {
+    for server in servers.values() {
         let mapped = server.mapping.iter().flat_map(|m| &m.options);
         let all = server.options.iter().chain(mapped).filter(|(k, _)| *k != "bucket");
         let connection = Connection { options: all.map(|(k, v)| (k.clone(), v.clone())).collect() };

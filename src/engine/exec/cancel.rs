@@ -29,13 +29,29 @@ pub fn watch(plan: Arc<dyn ExecutionPlan>, flag: &CancelFlag) -> DfResult<Arc<dy
             return Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>));
         }
         let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
-        let Some(filter) = join.filter() else { return Ok(Transformed::no(node)) };
-        let watched = Arc::new(Watched { inner: Arc::clone(filter.expression()), flag: flag.clone() });
-        let filter = JoinFilter::new(watched, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
-        let join = NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build()?;
+        let Some(join) = watched(join, flag)? else { return Ok(Transformed::no(node)) };
         Ok(Transformed::yes(Arc::new(CooperativeExec::new(Arc::new(join))) as Arc<dyn ExecutionPlan>))
     })
     .data()
+}
+
+/// The same without other nodes, so that the plan keeps its shape: for tasks of a statement of another process.
+pub fn watch_conditions(plan: Arc<dyn ExecutionPlan>, flag: &CancelFlag) -> DfResult<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
+        Ok(match watched(join, flag)? {
+            Some(join) => Transformed::yes(Arc::new(join) as Arc<dyn ExecutionPlan>),
+            None => Transformed::no(node),
+        })
+    })
+    .data()
+}
+
+fn watched(join: &NestedLoopJoinExec, flag: &CancelFlag) -> DfResult<Option<NestedLoopJoinExec>> {
+    let Some(filter) = join.filter() else { return Ok(None) };
+    let watched = Arc::new(Watched { inner: Arc::clone(filter.expression()), flag: flag.clone() });
+    let filter = JoinFilter::new(watched, filter.column_indices().to_vec(), Arc::clone(filter.schema()));
+    NestedLoopJoinExecBuilder::from(join).with_filter(Some(filter)).build().map(Some)
 }
 
 #[derive(Debug, Clone)]

@@ -77,6 +77,18 @@ impl ExpandExec {
     }
 }
 
+impl ExpandExec {
+    /// The call and its arguments over the input.
+    pub fn call(&self) -> (&CallSpec, &[Arc<dyn PhysicalExpr>]) {
+        (&self.call, &self.args)
+    }
+
+    /// Columns of the call under their output names, and whether a row without results comes out once.
+    pub fn shape(&self) -> (&Arc<Vec<Arc<Field>>>, bool) {
+        (&self.generated, self.outer)
+    }
+}
+
 impl fmt::Debug for ExpandExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_as(DisplayFormatType::Default, f)

@@ -89,6 +89,18 @@ impl PackExec {
     }
 }
 
+impl PackExec {
+    /// Its calls.
+    pub fn steps(&self) -> &Arc<Vec<Step>> {
+        &self.steps
+    }
+
+    /// The columns that arguments are over: the input's, then one a step.
+    pub fn extended(&self) -> &SchemaRef {
+        &self.extended
+    }
+}
+
 impl fmt::Debug for PackExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.fmt_as(DisplayFormatType::Default, f)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Kind, Result};
 
 /// One row that failed.
@@ -63,6 +64,15 @@ pub enum OnError {
 }
 
 impl OnError {
+    /// The word of this policy.
+    pub fn word(self) -> &'static str {
+        match self {
+            OnError::Null => "null",
+            OnError::Raise => "raise",
+            OnError::Keep => "keep",
+        }
+    }
+
     /// The policy of this word.
     pub fn parse(word: &str) -> Result<Self> {
         match word {
@@ -84,6 +94,8 @@ pub struct StatementErrors {
     errors_max: u64,
     attempts: Mutex<HashMap<String, Attempts>>,
     total: AtomicU64,
+    /// What the next report tells; None where nobody asks for reports.
+    unreported: Option<Mutex<(HashMap<String, Attempts>, Vec<EntryReport>)>>,
 }
 
 #[derive(Default)]
@@ -94,8 +106,61 @@ struct Attempts {
     reasons: HashMap<String, u64>,
 }
 
+/// What a process tells another about the rows that failed in it since it told last.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    functions: Vec<FunctionReport>,
+    entries: Vec<EntryReport>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct FunctionReport {
+    function: String,
+    rows: u64,
+    errors: u64,
+    first: Option<String>,
+    reasons: HashMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct EntryReport {
+    function: String,
+    uri: Option<String>,
+    code: String,
+    message: String,
+    at_us: i64,
+}
+
+impl Report {
+    /// Whether there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty() && self.entries.is_empty()
+    }
+}
+
+/// Entries that wait for the next report; more are counted and not kept.
+const UNREPORTED_MAX: usize = 10_000;
+
 /// Distinct reasons kept for the message of SQ005.
 const REASONS_MAX: usize = 64;
+
+impl Attempts {
+    fn count(&mut self, rows: usize, failed: &[(Option<String>, Error)]) {
+        self.rows += rows as u64;
+        self.errors += failed.len() as u64;
+        for (uri, error) in failed {
+            if self.first.is_none() {
+                self.first = Some(format!("{}{}", uri.as_ref().map_or_else(String::new, |u| format!("{u}, ")), error.message));
+            }
+            let room = self.reasons.len() < REASONS_MAX;
+            if let Some(count) = self.reasons.get_mut(&error.message) {
+                *count += 1;
+            } else if room {
+                self.reasons.insert(error.message.clone(), 1);
+            }
+        }
+    }
+}
 
 impl StatementErrors {
     /// Budgets from the settings.
@@ -108,6 +173,67 @@ impl StatementErrors {
             errors_max: settings.int("squilla.max_errors").max(0) as u64,
             attempts: Mutex::new(HashMap::new()),
             total: AtomicU64::new(0),
+            unreported: None,
+        }
+    }
+
+    /// The same, for a statement of another process: what happens is kept for [`StatementErrors::report`].
+    #[must_use]
+    pub fn reported(mut self) -> Self {
+        self.unreported = Some(Mutex::default());
+        self
+    }
+
+    /// What happened since the last report.
+    pub fn report(&self) -> Report {
+        let Some(unreported) = &self.unreported else { return Report::default() };
+        let (functions, entries) = std::mem::take(&mut *unreported.lock());
+        let functions = functions
+            .into_iter()
+            .map(|(function, a)| FunctionReport { function, rows: a.rows, errors: a.errors, first: a.first, reasons: a.reasons })
+            .collect();
+        Report { functions, entries }
+    }
+
+    /// Takes a report of another process in. Fails with SQ005 when the budget of all is spent.
+    pub fn absorb(&self, report: Report) -> Result<()> {
+        for entry in report.entries {
+            // The ring keeps codes as the constants that they are.
+            let sqlstate = Kind::from_sqlstate(&entry.code).unwrap_or(Kind::Internal).sqlstate();
+            let entry =
+                RowError { query_id: self.query_id, function: entry.function, uri: entry.uri, sqlstate, message: entry.message, at_us: entry.at_us };
+            self.log.push(entry, self.log_entries_max);
+        }
+        let mut all = self.attempts.lock();
+        for told in report.functions {
+            let total = self.total.fetch_add(told.errors, Ordering::Relaxed) + told.errors;
+            let entry = all.entry(told.function.clone()).or_default();
+            entry.rows += told.rows;
+            entry.errors += told.errors;
+            entry.first = entry.first.take().or(told.first);
+            for (reason, count) in told.reasons {
+                *entry.reasons.entry(reason).or_default() += count;
+            }
+            if told.errors > 0 {
+                self.within_budget(&told.function, entry, total)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_for_report(&self, function: &str, rows: usize, failed: &[(Option<String>, Error)]) {
+        let Some(unreported) = &self.unreported else { return };
+        let (functions, entries) = &mut *unreported.lock();
+        let attempts = functions.entry(function.to_owned()).or_default();
+        attempts.count(rows, failed);
+        for (uri, error) in failed.iter().take(UNREPORTED_MAX.saturating_sub(entries.len())) {
+            entries.push(EntryReport {
+                function: function.to_owned(),
+                uri: uri.clone(),
+                code: error.sqlstate().to_owned(),
+                message: error.message.clone(),
+                at_us: chrono::Utc::now().timestamp_micros(),
+            });
         }
     }
 
@@ -120,18 +246,9 @@ impl StatementErrors {
     pub fn record(&self, function: &str, rows: usize, failed: &[(Option<String>, Error)]) -> Result<()> {
         let mut all = self.attempts.lock();
         let entry = all.entry(function.to_owned()).or_default();
-        entry.rows += rows as u64;
-        entry.errors += failed.len() as u64;
+        entry.count(rows, failed);
+        self.keep_for_report(function, rows, failed);
         for (uri, error) in failed {
-            if entry.first.is_none() {
-                entry.first = Some(format!("{}{}", uri.as_ref().map_or_else(String::new, |u| format!("{u}, ")), error.message));
-            }
-            let room = entry.reasons.len() < REASONS_MAX;
-            if let Some(count) = entry.reasons.get_mut(&error.message) {
-                *count += 1;
-            } else if room {
-                entry.reasons.insert(error.message.clone(), 1);
-            }
             self.log.push(
                 RowError {
                     query_id: self.query_id,

@@ -57,6 +57,12 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all
 }
 
+/// Names of scalar functions that read the session's picture or act on sessions: they run where the session is.
+pub fn session_bound() -> impl Iterator<Item = &'static str> {
+    let of_lists = LISTS.iter().copied().filter(|list| !std::ptr::eq(*list, TEXT)).flatten().map(|f| f.name);
+    of_lists.chain(crate::session::admin::NAMES.iter().copied())
+}
+
 /// The aggregates.
 pub fn aggregates() -> Vec<AggregateUDF> {
     let mut all = vec![aggregate::single_udaf()];

@@ -21,6 +21,9 @@ enum Act {
     Terminate,
 }
 
+/// What [`functions`] makes.
+pub const NAMES: &[&str] = &["pg_cancel_backend", "pg_terminate_backend"];
+
 /// The functions of one session.
 pub fn functions(session: &Arc<Session>) -> Vec<ScalarUDF> {
     [Act::Cancel, Act::Terminate]

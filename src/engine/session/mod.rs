@@ -20,6 +20,7 @@ pub mod shared;
 pub mod sql_functions;
 pub mod state;
 pub mod stream;
+pub mod task;
 pub mod transaction;
 pub mod versions;
 pub mod view;

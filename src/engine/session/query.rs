@@ -16,7 +16,6 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::kernel::Env;
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tracing::Instrument;
@@ -26,18 +25,17 @@ use crate::bind::relations::{BoundSource, Relations};
 use crate::catalog::data::{CatalogData, RelationKind, SUPERUSER};
 use crate::catalog::roles::Object;
 use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
-use crate::exec::cancel;
-use crate::exec::env::StatementEnv;
-use crate::exec::row_errors::{OnError, StatementErrors};
+use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::origin::Origins;
 use crate::session::sql_functions;
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::stream::{self as running, Stop};
+use crate::session::task;
 use crate::session::view::SessionView;
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
-use crate::source::confined::{Allowed, Confined};
+use crate::source::confined::Allowed;
 use crate::statement::{Statement, StatementKind};
 
 /// A planned query.
@@ -71,6 +69,9 @@ pub struct Frame {
     /// What the planner changed for speed, for EXPLAIN.
     pub rewrites: parking_lot::Mutex<Vec<&'static str>>,
 }
+
+/// Runs of a statement that writes, when each loses a worker.
+const WRITE_RUNS_MAX: usize = 3;
 
 impl Session {
     /// Plans a statement. `given` are the parameter types that the client declared.
@@ -168,7 +169,7 @@ impl Session {
                 return Box::pin(crate::command::run(self, &prepared.statement, parameters)).await;
             };
             self.may_write(&word)?;
-            return self.writing(|| Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()))).await;
+            return self.written(&prepared, parameters).await;
         };
         // Tables may have changed since the statement was planned.
         let plan = if prepared.catalog_version == Some(self.snapshot().stamp) {
@@ -186,6 +187,26 @@ impl Session {
         let fields = prepared.fields.clone().unwrap_or_default();
         let stream = self.run_plan(plan, &prepared.statement.text).await?;
         Ok(Execution::Rows { fields, stream, tag: RowsTag::Select })
+    }
+
+    /// A statement that writes. One that loses a worker runs again on those that are left: nothing of it is visible before
+    /// its end.
+    async fn written(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
+        let mut runs = 1;
+        loop {
+            let result = self.writing(|| Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()))).await;
+            let alone = self.transaction_status() == TransactionStatus::Idle;
+            match result {
+                Err(error) if error.kind == Kind::WorkerLost && runs < WRITE_RUNS_MAX && alone => runs += 1,
+                Ok(Execution::Done { tag }) => {
+                    if alone {
+                        self.database.runner.committed(self.shared.activity().query_id);
+                    }
+                    return Ok(Execution::Done { tag });
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
@@ -236,33 +257,10 @@ impl Session {
         let settings = self.settings();
         let (flag, query_id) = (stop.flag.clone(), self.inner.lock().query_id);
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
-        let shared_env = self.database.env();
-        let defaults = settings.clone();
-        let env = Env {
-            limits: settings.limits(),
-            files: match self.allowed_paths() {
-                None => Arc::clone(&shared_env.files),
-                Some(allowed) => Arc::new(Confined { files: Arc::clone(&shared_env.files), allowed }),
-            },
-            memory: Arc::clone(&shared_env.memory),
-            cancel: flag,
-            cores: Arc::clone(&shared_env.cores),
-            counters: Arc::default(),
-            models: Arc::clone(&shared_env.models),
-            default_models: Arc::new(move |task| Some(defaults.get(&format!("squilla.default_model.{task}")).to_owned()).filter(|m| !m.is_empty())),
-        };
-        let statement_env = StatementEnv {
-            env: Arc::new(env),
-            errors: Arc::clone(&errors),
-            on_error: OnError::parse(settings.get("squilla.on_error"))?,
-            packs_in_flight: match settings.int("squilla.packs_in_flight") {
-                0 => self.database.threads * 2,
-                n => n as usize,
-            },
-            pack_bytes: settings.int("squilla.pack_bytes").max(1) as usize,
-        };
+        let statement_env = task::environment(&self.database, &settings, flag, Arc::clone(&errors), self.allowed_paths())?;
+        let facts = task::Facts::of(self, &settings, query_id);
         let state = self.state()?;
-        let mut config = state.config().clone().with_extension(Arc::new(statement_env));
+        let mut config = state.config().clone().with_extension(Arc::new(statement_env)).with_extension(Arc::new(facts));
         config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
         config.options_mut().execution.batch_size =
             datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
@@ -462,8 +460,7 @@ impl Session {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
         let (plan, rewrites) = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
         *frame.rewrites.lock() = rewrites;
-        let plan = frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)?;
-        cancel::watch(plan, &frame.stop.flag).map_err(from_datafusion)
+        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
     }
 
     /// Executes a query's plan.

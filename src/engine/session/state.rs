@@ -21,6 +21,7 @@ use crate::plan::physical::SquillaQueryPlanner;
 use crate::postgres::cast_rule::TextCasts;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{registry, subquery_rule};
+use crate::run::Runner;
 use crate::session::view::{ListeningChannels, SessionView};
 use crate::session::{Session, admin, sequences, versions};
 use crate::system::procs::{Proc, assemble, declared};
@@ -28,7 +29,13 @@ use crate::system::view::ViewSource;
 use crate::udf::{BUILTIN, Functions};
 
 /// The state that all sessions start from.
-pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, functions: &Arc<Functions>) -> Result<SessionState> {
+pub fn base(
+    settings: &Settings,
+    threads: usize,
+    runtime_env: Arc<RuntimeEnv>,
+    functions: &Arc<Functions>,
+    runner: &dyn Runner,
+) -> Result<SessionState> {
     let mut config = SessionConfig::new()
         .with_target_partitions(threads.max(1))
         .with_batch_size(settings.int("squilla.batch_rows").max(1) as usize)
@@ -46,6 +53,7 @@ pub fn base(settings: &Settings, threads: usize, runtime_env: Arc<RuntimeEnv>, f
     ] {
         config.options_mut().set(name, value).map_err(from_datafusion)?;
     }
+    runner.configure(config.options_mut());
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime_env)

@@ -15,6 +15,7 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::database::Database;
+use crate::run::{ShuffleRow, WorkerRow};
 use crate::session::relations::OtherRelations;
 use crate::session::shared::SessionShared;
 use crate::session::cursor::Cursor;
@@ -126,6 +127,14 @@ impl Live for Now {
             };
             session.database.row_errors.entries().into_iter().map(row).collect()
         })
+    }
+
+    fn workers(&self) -> Vec<WorkerRow> {
+        self.list(|session| session.database.runner.workers())
+    }
+
+    fn shuffles(&self) -> Vec<ShuffleRow> {
+        self.list(|session| session.database.runner.shuffles())
     }
 
     fn prepared(&self) -> Vec<PreparedRow> {

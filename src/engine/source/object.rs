@@ -29,6 +29,7 @@ use squilla_core::values::FileRef;
 use super::files::{FileAccess, blocking, local_etag, open_local};
 use super::location::{Location, percent_decode};
 use crate::error::from_datafusion;
+use crate::error_wire;
 
 /// Where the store is registered.
 pub const STORE_URL: &str = "squilla-files://all";
@@ -108,7 +109,9 @@ impl fmt::Display for AccessStore {
 
 /// Our error as DataFusion's readers pass it on; `crate::error` finds it again by its source.
 fn foreign(error: Error) -> object_store::Error {
-    object_store::Error::Generic { store: "squilla", source: Box::new(error) }
+    let source: Box<dyn std::error::Error + Send + Sync> =
+        if error_wire::leaves_this_process() { Box::new(error_wire::Travelling(error)) } else { Box::new(error) };
+    object_store::Error::Generic { store: "squilla", source }
 }
 
 fn unsupported(operation: &str) -> object_store::Error {

@@ -188,22 +188,36 @@ impl TableProvider for ListedFiles {
             filters,
             limit,
         };
-        Ok(Arc::new(RowsExec::new("ListFilesExec", Arc::new(listing))))
+        Ok(listing.into_plan())
     }
 }
 
+/// A listing as a leaf of a plan.
 #[derive(Debug)]
-struct Listing {
-    access: Arc<FileAccess>,
-    patterns: Vec<String>,
-    options: ListOptions,
+pub struct Listing {
+    /// Lists.
+    pub access: Arc<FileAccess>,
+    /// Paths, URLs, patterns.
+    pub patterns: Vec<String>,
+    /// How.
+    pub options: ListOptions,
     /// What goes out.
-    schema: SchemaRef,
+    pub schema: SchemaRef,
     /// What filters need, too.
-    wide: SchemaRef,
-    positions: Vec<usize>,
-    filters: Vec<Arc<dyn PhysicalExpr>>,
-    limit: Option<usize>,
+    pub wide: SchemaRef,
+    /// Columns of `wide` that go out.
+    pub positions: Vec<usize>,
+    /// Conditions over `wide`.
+    pub filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// At most so many rows.
+    pub limit: Option<usize>,
+}
+
+impl Listing {
+    /// The node.
+    pub fn into_plan(self) -> Arc<dyn ExecutionPlan> {
+        Arc::new(RowsExec::new("ListFilesExec", Arc::new(self)))
+    }
 }
 
 impl RowSource for Listing {

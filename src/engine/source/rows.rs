@@ -20,7 +20,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 /// Makes rows.
-pub trait RowSource: fmt::Debug + Send + Sync {
+pub trait RowSource: std::any::Any + fmt::Debug + Send + Sync {
     /// The line in EXPLAIN after the name of the node.
     fn describe(&self) -> String;
     /// Columns of every batch.
@@ -50,6 +50,13 @@ impl RowsExec {
             Boundedness::Bounded,
         );
         Self { name, source, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl RowsExec {
+    /// What makes the rows.
+    pub fn source(&self) -> &dyn std::any::Any {
+        self.source.as_ref()
     }
 }
 

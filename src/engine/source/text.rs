@@ -88,17 +88,30 @@ impl TableProvider for TextTable {
             schema: Arc::new(self.schema.project(&projection)?),
             limit: limit.unwrap_or(usize::MAX),
         };
-        Ok(Arc::new(RowsExec::new("ReadTextExec", Arc::new(lines))))
+        Ok(lines.into_plan())
     }
 }
 
+/// Files of lines as a leaf of a plan.
 #[derive(Debug)]
-struct Lines {
-    access: Arc<FileAccess>,
-    patterns: Vec<String>,
-    groups: Vec<VecDeque<FileRef>>,
-    schema: SchemaRef,
-    limit: usize,
+pub struct Lines {
+    /// Reads.
+    pub access: Arc<FileAccess>,
+    /// Paths, URLs, patterns.
+    pub patterns: Vec<String>,
+    /// Files of each partition.
+    pub groups: Vec<VecDeque<FileRef>>,
+    /// What goes out.
+    pub schema: SchemaRef,
+    /// At most so many lines a partition.
+    pub limit: usize,
+}
+
+impl Lines {
+    /// The node.
+    pub fn into_plan(self) -> Arc<dyn ExecutionPlan> {
+        Arc::new(RowsExec::new("ReadTextExec", Arc::new(self)))
+    }
 }
 
 impl RowSource for Lines {

@@ -26,3 +26,4 @@ pub mod statistics;
 pub mod table;
 pub mod types;
 pub mod view;
+pub mod workers;

@@ -11,13 +11,12 @@ use crate::system::shapes_information::INFORMATION_SCHEMA;
 use crate::system::shapes_squilla::SQUILLA;
 use crate::system::shapes_tables::TABLES;
 use crate::system::shapes_views::VIEWS;
-use crate::system::{
-    classes, cluster, dependencies, information, keys, operators, own, procs, progress, routines, statistics, types,
-};
+use crate::system::workers::{self, WORKERS};
+use crate::system::{classes, cluster, dependencies, information, keys, operators, own, procs, progress, routines, statistics, types};
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Shape> {
-    TABLES.iter().chain(VIEWS).chain(INFORMATION_SCHEMA).chain(SQUILLA)
+    TABLES.iter().chain(VIEWS).chain(INFORMATION_SCHEMA).chain(SQUILLA).chain(WORKERS)
 }
 
 static BY_NAME: LazyLock<HashMap<(&'static str, &'static str), &'static Shape>> = LazyLock::new(|| all().map(|s| ((s.schema, s.name), s)).collect());
@@ -143,6 +142,9 @@ const LIVE: &[(&str, &str, Fill)] = &[
     ("squilla", "models", own::models),
     ("squilla", "row_errors", own::row_errors),
     ("squilla", "settings", own::settings),
+    ("squilla", "workers", workers::workers),
+    ("squilla", "devices", workers::devices),
+    ("squilla", "shuffles", workers::shuffles),
 ];
 
 #[cfg(test)]

@@ -224,6 +224,14 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     fn row_errors(&self) -> Vec<RowErrorRow> {
         Vec::new()
     }
+    /// Workers of the cluster.
+    fn workers(&self) -> Vec<crate::run::WorkerRow> {
+        Vec::new()
+    }
+    /// What stages moved between them.
+    fn shuffles(&self) -> Vec<crate::run::ShuffleRow> {
+        Vec::new()
+    }
     /// Prepared statements of the session.
     fn prepared(&self) -> Vec<PreparedRow> {
         Vec::new()
@@ -289,6 +297,7 @@ impl Default for SystemView {
             roles: Arc::default(),
             servers: Arc::default(),
             comments: Arc::default(),
+            catalog: Arc::default(),
             kept: Arc::default(),
             procs: Arc::default(),
             live: Arc::new(Idle),
