@@ -20,6 +20,7 @@ mod faults;
 mod known_gaps;
 mod object_store;
 mod protocol;
+mod rewrites;
 mod server_basics;
 mod server_limits;
 mod server_process;

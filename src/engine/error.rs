@@ -8,7 +8,7 @@
 use datafusion::arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
-use squilla_core::error::{Error, Kind};
+use squilla_core::error::{Error, Kind, did_you_mean};
 
 use crate::error_wire::{self, Travelling};
 
@@ -333,7 +333,13 @@ fn classify(message: &str) -> Error {
     let text = text.split_once("user-defined coercion failed with: ").map_or(text, |(_, rest)| rest.trim_start_matches("External error: "));
     let has = |words: &str| text.contains(words);
     if let Some(name) = text.strip_prefix("Invalid function '").and_then(|r| r.split('\'').next()) {
-        return Error::new(Kind::UndefinedFunction, format!("function {name} does not exist")).hint(NO_FUNCTION);
+        let error = Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));
+        // DataFusion names the nearest function, however far it is.
+        let near = text.split("Did you mean '").nth(1).and_then(|r| r.split('\'').next());
+        return match near.and_then(|near| did_you_mean(name, [near])) {
+            Some(near) => error.hint(format!("Perhaps you meant {near}.")),
+            None => error.hint(NO_FUNCTION),
+        };
     }
     if let Some(name) = text.strip_prefix("table function '").and_then(|r| r.strip_suffix("' not found")) {
         return Error::new(Kind::UndefinedFunction, format!("function {name} does not exist"));

@@ -85,7 +85,7 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
 struct Plan {
     root: Node,
     /// What the planner changed for speed.
-    rewrites: Vec<String>,
+    rewrites: Vec<&'static str>,
     planning_ms: f64,
     execution_ms: Option<f64>,
 }

@@ -15,7 +15,7 @@ use crate::catalog::functions::FunctionEntry;
 use crate::catalog::roles::Object;
 use crate::command::comments::CommentObject;
 use crate::session::Session;
-use crate::session::query::Lookup;
+use crate::session::planning::Lookup;
 use crate::statement::copy::CopySource;
 use crate::statement::{Statement, StatementKind, ident_text, name_parts, name_text};
 

@@ -16,7 +16,7 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::defaults;
-use crate::session::query::typed;
+use crate::session::parameters::typed;
 use crate::statement::ident_text;
 use crate::udf::{Function as Declared, Functions};
 

@@ -8,7 +8,7 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::{CatalogData, parse_spelling, spelling};
-use crate::system::oids;
+use crate::system::{oids, types};
 use crate::system::procs::{Mode, Proc, ProcArgument};
 
 /// One argument.
@@ -63,6 +63,12 @@ pub struct FunctionEntry {
     pub comment: Option<String>,
 }
 
+/// A default as PostgreSQL prints it: literals without a type of their own with the argument's.
+fn typed_default(default: &str, ty: u32) -> String {
+    let untyped = default.eq_ignore_ascii_case("null") || (default.starts_with('\'') && default.ends_with('\''));
+    if untyped { format!("{default}::{}", types::format_type(ty, None)) } else { default.to_owned() }
+}
+
 fn one_of(code: char, words: &[&'static str]) -> &'static str {
     words.iter().find(|w| w.starts_with(code)).copied().unwrap_or("v")
 }
@@ -98,7 +104,7 @@ impl FunctionEntry {
         let mut arguments: Vec<ProcArgument> = self
             .arguments
             .iter()
-            .map(|a| ProcArgument { name: a.name.clone(), ty: oid(&a.ty), mode: Mode::In, default: a.default.clone() })
+            .map(|a| ProcArgument { name: a.name.clone(), ty: oid(&a.ty), mode: Mode::In, default: a.default.as_ref().map(|d| typed_default(d, oid(&a.ty))) })
             .collect();
         let returns = match &self.returns {
             FunctionResult::Value(ty) | FunctionResult::Set(ty) => oid(ty),

@@ -57,7 +57,13 @@ pub fn place(session: &Arc<Session>, name: &ObjectName, temporary: bool) -> Resu
 /// Makes the schema of temporary tables when it is wanted and not there.
 pub fn ensure_temporary(data: &mut CatalogData, schema: &str, owner: &str) -> Result<()> {
     if schema.starts_with(crate::catalog::data::TEMPORARY) && !data.schemas.contains_key(schema) {
-        let entry = SchemaEntry { oid: data.allocate_oid()?, owner: owner.to_owned(), comment: None, relations: Default::default(), functions: Default::default() };
+        let entry = SchemaEntry {
+            oid: data.allocate_oid()?,
+            owner: owner.to_owned(),
+            comment: None,
+            relations: Default::default(),
+            functions: Default::default(),
+        };
         data.schemas.insert(schema.to_owned(), Arc::new(entry));
     }
     Ok(())

@@ -6,9 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use sqlparser::ast::{
-    self, CreateIndex, CreateView, ObjectName, ObjectType, Query, SchemaName, Truncate, TruncateIdentityOption, Visit, Visitor,
-};
+use sqlparser::ast::{self, CreateIndex, CreateView, ObjectName, ObjectType, Query, SchemaName, Truncate, TruncateIdentityOption, Visit, Visitor};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
@@ -18,7 +16,7 @@ use crate::command::columns::{Declared, free_name, index_columns};
 use crate::command::create::{ensure_temporary, entries, owner_column, place};
 use crate::command::write::{Target, find};
 use crate::command::{alter, create, done};
-use crate::session::query::Lookup;
+use crate::session::planning::Lookup;
 use crate::session::{Execution, Notice, Session, TransactionStatus};
 use crate::statement::alter::{AlterAction, AlterRelation};
 use crate::statement::{CreateExternalTable, Statement, ident_text, name_parts, name_text, quoted};

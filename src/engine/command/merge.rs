@@ -28,7 +28,8 @@ use crate::command::write::{self, Into, Positions, TARGET, Target, inside, item,
 use crate::command::{done, write::given};
 use crate::error::from_arrow;
 use crate::postgres::syntax::cast;
-use crate::session::query::{sendable, typed};
+use crate::session::parameters::typed;
+use crate::session::query::sendable;
 use crate::session::{Execution, Session};
 use crate::statement::alter::NOTHING;
 use crate::statement::{Statement, ident_text, name_parts};

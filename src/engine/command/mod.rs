@@ -83,13 +83,13 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
     }
     if let Some(found) = found(session, statement)? {
         let plan = found.plan(session, &statement.text).await?;
-        return crate::session::query::parameter_types(&plan, given);
+        return crate::session::parameters::types(&plan, given);
     }
     let query = match &*statement.kind {
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::Merge(merge) => {
                 let plan = merge::bind(session, merge)?.plan(session, &statement.text).await?;
-                return crate::session::query::parameter_types(&plan, given);
+                return crate::session::parameters::types(&plan, given);
             }
             ast::Statement::Insert(insert) => insert::bind(session, insert)?.source,
             ast::Statement::CreateTable(create) => create.query.clone(),
@@ -105,7 +105,7 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
     match query {
         Some(query) => {
             let plan = session.plan_query(ast::Statement::Query(query), &statement.text, given).await?;
-            crate::session::query::parameter_types(&plan, given)
+            crate::session::parameters::types(&plan, given)
         }
         None => Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect()),
     }

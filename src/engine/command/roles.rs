@@ -324,13 +324,17 @@ fn targets(session: &Arc<Session>, objects: &Objects) -> Result<Vec<Target>> {
             all
         }
         Objects::Functions(names) => {
-            let procs = session.database.procs();
+            let snapshot = session.snapshot();
+            let procs = Arc::clone(&session.database.objects(&snapshot).procs);
+            let path = session.search_path(&snapshot);
             let mut all = Vec::new();
             for name in names {
-                if !procs.iter().any(|p| p.name == *name) {
+                if procs.named(name).next().is_none() {
                     return Err(Error::new(Kind::UndefinedFunction, format!("function {name} does not exist")));
                 }
-                all.push(Target { object: Object::Function(name.clone()), owner: SUPERUSER.into(), shown: format!("function {name}") });
+                let written = snapshot.functions_named(None, &path, name);
+                let owner = written.first().map_or_else(|| SUPERUSER.into(), |f| f.owner.clone());
+                all.push(Target { object: Object::Function(name.clone()), owner, shown: format!("function {name}") });
             }
             all
         }

@@ -308,7 +308,7 @@ pub async fn execute(session: &Arc<Session>, name: &ObjectName, given: &[Expr]) 
 async fn constant(session: &Arc<Session>, expr: &Expr, ty: &SqlType) -> Result<ScalarValue> {
     let mut query = crate::bind::relation::empty_query()?;
     let mut select = crate::bind::relation::empty_select()?;
-    select.projection = vec![ast::SelectItem::UnnamedExpr(crate::session::query::typed(expr.clone(), ty))];
+    select.projection = vec![ast::SelectItem::UnnamedExpr(crate::session::parameters::typed(expr.clone(), ty))];
     query.body = Box::new(ast::SetExpr::Select(Box::new(select)));
     let plan = session.plan_query(ast::Statement::Query(query), "", &[]).await?;
     let mut stream = session.run_plan(plan, "EXECUTE").await?;

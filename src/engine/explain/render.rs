@@ -115,7 +115,7 @@ fn object(node: &Node, explain: &Explain, outer: bool) -> Item {
 fn document(plan: &Plan, explain: &Explain) -> Vec<(String, Item)> {
     let mut top = vec![("Plan".to_owned(), object(&plan.root, explain, true))];
     if !plan.rewrites.is_empty() {
-        top.push(("Rewrites".into(), Item::List(plan.rewrites.iter().cloned().map(Item::Text).collect())));
+        top.push(("Rewrites".into(), Item::List(plan.rewrites.iter().map(|r| Item::Text((*r).to_owned())).collect())));
     }
     if explain.summary.unwrap_or(explain.analyze) {
         top.push(("Planning Time".into(), Item::Plain(format!("{:.3}", plan.planning_ms))));

@@ -46,7 +46,9 @@ impl TextCasts {
     fn printer(&self, ty: &SqlType) -> Option<Arc<ScalarUDF>> {
         match ty {
             SqlType::Reg(kind) => self.regs.iter().find(|(k, _)| k == kind).map(|(_, udf)| Arc::clone(udf)),
-            SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => Some(Arc::clone(&self.text)),
+            SqlType::Array(_) | SqlType::Int2Vector | SqlType::OidVector | SqlType::Vector | SqlType::Bytea | SqlType::Bit | SqlType::Uuid => {
+                Some(Arc::clone(&self.text))
+            }
             SqlType::Float4 | SqlType::Float8 | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => Some(Arc::clone(&self.text)),
             SqlType::Numeric(None) => Some(Arc::clone(&self.text)),
             SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => Some(Arc::clone(&self.text)),

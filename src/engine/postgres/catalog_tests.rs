@@ -20,9 +20,9 @@ use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
 
 use crate::postgres::{column_names, registry, rewrite};
+use crate::system::objects::{ColumnInfo, RoleInfo, SchemaInfo, TableInfo, TableKind};
 use crate::system::procs::{assemble, declared};
 use crate::system::table::SystemTable;
-use crate::system::objects::{ColumnInfo, RoleInfo, SchemaInfo, TableInfo, TableKind};
 use crate::system::view::{SystemView, ViewSource};
 
 #[derive(Debug)]

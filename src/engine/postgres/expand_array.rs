@@ -1,8 +1,7 @@
-//! Arrays with the places of their elements: `_pg_expandarray` and `generate_subscripts`.
+//! Arrays with the places of their elements: what `_pg_expandarray` and `generate_subscripts` unnest.
 //!
-//! In: calls in select lists and in FROM. Out: what DataFusion unnests. Invariant: places count from 1, those
-//! of int2vector and oidvector from 0. Deliberately absent:
-//! arrays of several dimensions, of which there are none.
+//! In: arrays. Out: arrays. Invariant: places count from 1, those of int2vector and oidvector from 0. Deliberately absent:
+//! arrays of several dimensions, of which there are none; the calls (`from_calls`).
 
 use std::sync::Arc;
 
@@ -12,10 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::plan_err;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
-use sqlparser::ast::{Expr, FunctionArguments, Ident, TableAlias, TableAliasColumnDef, TableFactor};
 use squilla_core::types::SqlType;
-
-use crate::postgres::syntax::{arguments, call, folded, function_name};
 
 /// The function behind `_pg_expandarray`: each element with its place.
 pub const EXPAND: &str = "squilla_expand_array";
@@ -112,49 +108,4 @@ impl ScalarUDFImpl for Expand {
         let list = ListArray::try_new(item, list.offsets().clone(), Arc::new(values), list.nulls().cloned())?;
         Ok(ColumnarValue::Array(Arc::new(list)))
     }
-}
-
-/// The places of an array's elements, as an array.
-fn subscripts(given: &[Expr]) -> Option<Expr> {
-    match given {
-        [array, _] | [array, _, _] => Some(call(SUBSCRIPTS, vec![array.clone()])),
-        _ => None,
-    }
-}
-
-/// A call in a select list: rows of it are made by UNNEST.
-pub fn in_list(expr: &mut Expr) {
-    let Some(name) = function_name(expr) else { return };
-    let Expr::Function(function) = &*expr else { return };
-    let FunctionArguments::List(list) = &function.args else { return };
-    let Some(given) = arguments(&list.args) else { return };
-    let rows = match (name.as_str(), given.as_slice()) {
-        ("_pg_expandarray", [array]) => call(EXPAND, vec![array.clone()]),
-        ("generate_subscripts", given) => match subscripts(given) {
-            Some(rows) => rows,
-            None => return,
-        },
-        _ => return,
-    };
-    *expr = call("unnest", vec![rows]);
-}
-
-/// `FROM generate_subscripts(a, 1) i`
-pub fn in_from(factor: &mut TableFactor) {
-    let (name, given, alias) = match factor {
-        TableFactor::Table { name, args: Some(args), alias, with_ordinality: false, .. } => (name, arguments(&args.args), alias),
-        TableFactor::Function { name, args, alias, with_ordinality: false, .. } => (name, arguments(args), alias),
-        _ => return,
-    };
-    if name.0.last().and_then(|p| p.as_ident()).is_none_or(|id| folded(id) != "generate_subscripts") {
-        return;
-    }
-    let Some(rows) = given.as_deref().and_then(subscripts) else { return };
-    let mut alias =
-        alias.take().unwrap_or_else(|| TableAlias { explicit: true, name: Ident::new("generate_subscripts"), columns: Vec::new(), at: None });
-    if alias.columns.is_empty() {
-        alias.columns = vec![TableAliasColumnDef { name: alias.name.clone(), data_type: None }];
-    }
-    *factor =
-        TableFactor::UNNEST { alias: Some(alias), array_exprs: vec![rows], with_offset: false, with_offset_alias: None, with_ordinality: false };
 }

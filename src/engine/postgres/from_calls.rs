@@ -8,18 +8,16 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Select, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs,
+    BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Select, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs,
     Value,
 };
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::postgres::rewrite::integer;
 use crate::postgres::syntax::{arguments, call, folded, function_name, strip_schema};
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
-use crate::postgres::{json, json_path, regexp, series};
-
-/// What `generate_subscripts` unnests: the numbers from the first to the last subscript.
-const SUBSCRIPTS: &str = "subscripts";
+use crate::postgres::{expand_array, json, json_path, regexp, series};
 
 /// Set-returning functions that unnest what functions give: the columns, and for each the function of its array.
 const UNNESTED: &[(&str, &[(&str, &str)])] = &[
@@ -36,7 +34,7 @@ const UNNESTED: &[(&str, &[(&str, &str)])] = &[
     ("jsonb_path_query", &[("jsonb_path_query", json_path::QUERY)]),
     ("regexp_split_to_table", &[("regexp_split_to_table", "regexp_split_to_array")]),
     ("string_to_table", &[("string_to_table", "string_to_array")]),
-    ("generate_subscripts", &[("generate_subscripts", SUBSCRIPTS)]),
+    ("generate_subscripts", &[("generate_subscripts", expand_array::SUBSCRIPTS)]),
 ];
 
 fn columns(name: &str) -> Option<&'static [(&'static str, &'static str)]> {
@@ -45,8 +43,19 @@ fn columns(name: &str) -> Option<&'static [(&'static str, &'static str)]> {
 
 /// The array that a set-returning function unnests.
 fn array(function: &str, values: Vec<Expr>) -> Expr {
-    if function == SUBSCRIPTS {
-        return call(series::SERIES, vec![call("array_lower", values.clone()), call("array_upper", values)]);
+    if function == expand_array::SUBSCRIPTS {
+        let mut values = values.into_iter();
+        let places = call(function, values.by_ref().take(1).collect());
+        // After the dimension, of which there is one: whether to count backwards.
+        let Some(backwards) = values.nth(1) else { return places };
+        let branch = CaseWhen { condition: backwards, result: call("array_reverse", vec![places.clone()]) };
+        return Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![branch],
+            else_result: Some(Box::new(places)),
+        };
     }
     call(function, values)
 }
@@ -74,6 +83,11 @@ pub fn unnested(name: &str, args: &[FunctionArg], alias: Option<&TableAlias>) ->
         alias.columns.push(TableAliasColumnDef { name: shown, data_type: None });
     }
     Ok(Some(Unnested { args: arrays.collect(), alias }))
+}
+
+/// Whether a function of PostgreSQL gives rows where it stands in a select list.
+pub fn returns_rows(name: &str) -> bool {
+    matches!(name, "unnest" | "generate_series" | "regexp_matches" | "_pg_expandarray") || columns(name).is_some()
 }
 
 /// Whether a function in FROM is a relation of the catalog rather than one row.
@@ -162,6 +176,8 @@ pub fn set_in_list(expr: &mut Expr) {
         *expr = call("unnest", vec![call(series::SERIES, values)]);
     } else if name == "regexp_matches" {
         *expr = call("unnest", vec![call(regexp::MATCHES, values)]);
+    } else if name == "_pg_expandarray" {
+        *expr = call("unnest", vec![call(expand_array::EXPAND, values)]);
     } else if let Some([(_, function)]) = columns(&name) {
         *expr = call("unnest", vec![array(function, values)]);
     }

@@ -37,6 +37,7 @@ pub mod json_path;
 pub mod json_path_parser;
 pub mod json_value;
 pub mod keywords;
+pub mod list_rows;
 pub mod names;
 pub mod number;
 pub mod number_format;

@@ -17,7 +17,7 @@ use crate::postgres::casts::{converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::{column_names, expand_array, fields, hoist, json, json_edit, ordered_aggregate, regexp, subquery, whole_row};
+use crate::postgres::{column_names, fields, hoist, json, json_edit, list_rows, ordered_aggregate, regexp, subquery, whole_row};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -61,6 +61,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
         hoist::hoist(query);
+        list_rows::set_apart(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().for_each(|row| row.iter_mut().for_each(integer));
         }
@@ -110,7 +111,6 @@ impl VisitorMut for Rewriter {
             let error = Error::new(Kind::Syntax, format!("syntax error at or near \"{}\"", word.value));
             return ControlFlow::Break(Box::new(error));
         }
-        expand_array::in_from(factor);
         table(factor);
         ControlFlow::Continue(())
     }
@@ -429,7 +429,6 @@ fn function(expr: &mut Expr) -> Result<()> {
     if json_array(expr) {
         return Ok(());
     }
-    expand_array::in_list(expr);
     let Expr::Function(function) = expr else { return Ok(()) };
     if let Some(ty) = function.name.0.last().and_then(|p| p.as_ident()).and_then(|id| unsigned(&folded(id))) {
         *expr = cast(std::mem::replace(expr, Expr::value(Value::Null)), ty);

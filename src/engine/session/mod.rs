@@ -12,6 +12,7 @@ pub mod identity;
 pub mod notify;
 pub mod origin;
 pub mod parameters;
+pub mod planning;
 pub mod progress;
 pub mod query;
 pub mod relations;

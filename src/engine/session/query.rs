@@ -1,7 +1,8 @@
-//! A statement's way: bind, plan, optimize, lift, execute.
+//! A statement's way: plan (`planning`), optimize, lift, execute.
+//!
+//! In: statements, parameters. Out: rows or a tag. Invariant: a plan made for one state of the catalog is made again for
+//! another. Deliberately absent: names (`planning`), what commands do (`command`).
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -11,52 +12,25 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::sql::parser::Statement as DfStatement;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
-use sqlparser::ast::{self, VisitMut, VisitorMut};
+use sqlparser::ast;
 use squilla_core::error::{Error, Kind, Result};
-use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tracing::Instrument;
 
-use crate::bind::calls::CallContext;
-use crate::bind::relations::{BoundSource, Relations};
-use crate::catalog::data::{CatalogData, RelationKind, SUPERUSER};
+use crate::catalog::data::{CatalogData, SUPERUSER};
 use crate::catalog::roles::Object;
-use crate::error::{from_datafusion, from_datafusion_in, to_datafusion};
+use crate::error::{from_datafusion, to_datafusion};
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::origin::Origins;
-use crate::session::sql_functions;
-use crate::session::relations::{Catalogs, StatementRelations};
+use crate::session::planning::Around;
 use crate::session::stream::{self as running, Stop};
-use crate::session::task;
-use crate::session::view::SessionView;
-use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus};
+use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus, parameters as typing, task};
 use crate::source::confined::Allowed;
 use crate::statement::{Statement, StatementKind};
-
-/// A planned query.
-struct Planned {
-    plan: LogicalPlan,
-    /// Types of parameters that are known without the plan.
-    given: Vec<Option<SqlType>>,
-    /// A source has to be resolved when the values of the parameters are known.
-    late: bool,
-}
-
-/// What a query is planned with.
-#[derive(Default)]
-struct Around<'a> {
-    /// Values of parameters, which may name its sources.
-    values: Option<&'a [ScalarValue]>,
-    /// Tables of this statement, by name.
-    tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
-    /// How many functions in SQL are being planned around it.
-    nesting: usize,
-}
 
 /// What one statement runs in.
 pub struct Frame {
@@ -148,7 +122,7 @@ impl Session {
             return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: Some(version), fields, parameters });
         };
         let planned = self.plan_with(query, &statement.source, given, Around::default()).await?;
-        let parameters = parameter_types(&planned.plan, &planned.given)?;
+        let parameters = typing::types(&planned.plan, &planned.given)?;
         let fields = Arc::new(self.result_fields(&planned.plan));
         // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
         let version = if planned.late { None } else { Some(version) };
@@ -178,7 +152,9 @@ impl Session {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
             match &*prepared.statement.kind {
                 StatementKind::Sql(sql) => {
-                    self.plan_with((**sql).clone(), &prepared.statement.source, &given, Around { values: Some(&parameters), ..Around::default() }).await?.plan
+                    self.plan_with((**sql).clone(), &prepared.statement.source, &given, Around { values: Some(&parameters), ..Around::default() })
+                        .await?
+                        .plan
                 }
                 _ => return Err(Error::internal("a plan without a query")),
             }
@@ -276,7 +252,7 @@ impl Session {
     }
 
     /// The session's state, made at first use.
-    fn state(self: &Arc<Self>) -> Result<SessionState> {
+    pub(super) fn state(self: &Arc<Self>) -> Result<SessionState> {
         if let Some(state) = self.state.get() {
             return Ok(state.clone());
         }
@@ -309,133 +285,6 @@ impl Session {
             })
             .filter(usable);
         temporary.into_iter().chain(path).collect()
-    }
-
-    /// Binds and plans a query.
-    pub async fn plan_query(self: &Arc<Self>, statement: ast::Statement, text: &str, given: &[Option<SqlType>]) -> Result<LogicalPlan> {
-        self.plan_with(statement, text, given, Around::default()).await.map(|planned| planned.plan)
-    }
-
-    /// The same with tables of this statement, by name.
-    pub async fn plan_query_over(
-        self: &Arc<Self>,
-        statement: ast::Statement,
-        text: &str,
-        given: &[Option<SqlType>],
-        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
-    ) -> Result<LogicalPlan> {
-        self.plan_with(statement, text, given, Around { tables, ..Around::default() }).await.map(|planned| planned.plan)
-    }
-
-    /// Binds and plans the body of a function; `nesting` functions are being planned around it.
-    pub(crate) async fn plan_body(
-        self: &Arc<Self>,
-        statement: ast::Statement,
-        text: &str,
-        given: &[Option<SqlType>],
-        nesting: usize,
-    ) -> Result<LogicalPlan> {
-        self.plan_with(statement, text, given, Around { nesting, ..Around::default() }).await.map(|planned| planned.plan)
-    }
-
-    /// Binds and plans a query.
-    async fn plan_with(
-        self: &Arc<Self>,
-        mut statement: ast::Statement,
-        text: &str,
-        given: &[Option<SqlType>],
-        around: Around<'_>,
-    ) -> Result<Planned> {
-        let Around { values, tables, nesting } = around;
-        let settings = self.settings();
-        let data = self.snapshot();
-        let search_path = self.search_path(&data);
-        let given = parameters_by_place(&mut statement, given);
-        declare_parameters(&mut statement, &given);
-        let lookup = Lookup { data: &data, search_path: &search_path, values };
-        let context = CallContext { functions: &self.database.functions, settings: &settings };
-        let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
-        let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
-        crate::postgres::rewrite::rewrite(&mut statement)?;
-        let mut state = self.planning_state(&settings)?;
-        let built_in = |name: &str| {
-            state.scalar_functions().contains_key(name) || state.aggregate_functions().contains_key(name) || state.window_functions().contains_key(name)
-        };
-        let called = sql_functions::mark(&mut statement, &data, &search_path, &built_in)?;
-        for udf in called.udfs() {
-            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(udf)).map_err(from_datafusion)?;
-        }
-        crate::bind::calls::bind(&mut statement, &context)?;
-        // Calls of ours have told more types.
-        let given = parameters_by_place(&mut statement, &given);
-        let late = sources.iter().any(|s| s.late);
-        let mut made = self.resolve_sources(&sources, &state).await?;
-        made.extend(tables);
-        self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
-        let relations = StatementRelations {
-            data: Arc::clone(&data),
-            store: Arc::clone(&self.database.store),
-            search_path,
-            made,
-            other: Arc::new(SessionView(Arc::downgrade(self))),
-        };
-        let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
-        let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
-        let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
-        let plan = if called.is_empty() { plan } else { self.call_functions(plan, &called, nesting).await? };
-        Ok(Planned { plan, given, late })
-    }
-
-    fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
-        let state = self.state()?;
-        let mut config = state.config().clone();
-        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        Ok(SessionStateBuilder::new_from_existing(state).with_config(config).build())
-    }
-
-    async fn resolve_sources(
-        self: &Arc<Self>,
-        sources: &[BoundSource],
-        state: &SessionState,
-    ) -> Result<HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>> {
-        let mut made = HashMap::new();
-        let allowed = if sources.is_empty() { None } else { self.allowed_paths() };
-        for source in sources {
-            if source.late {
-                made.insert(source.table.clone(), crate::source::late::unresolved(&source.call.name)?);
-                continue;
-            }
-            if let Some(allowed) = &allowed {
-                source.call.places().iter().try_for_each(|place| allowed.check(place))?;
-            }
-            let provider = match crate::table::versions::resolve(self, &source.call)? {
-                Some(provider) => Some(provider),
-                None => crate::source::tables::resolve(&source.call, &self.database.files, state).await?,
-            };
-            let provider = provider.ok_or_else(|| Error::internal(format!("{} is not a source", source.call.name)))?;
-            made.insert(source.table.clone(), provider);
-        }
-        Ok(made)
-    }
-
-    /// Providers of the external tables that the statement names.
-    async fn external_tables(
-        &self,
-        statement: &mut ast::Statement,
-        lookup: &Lookup<'_>,
-        state: &SessionState,
-        made: &mut HashMap<String, Arc<dyn datafusion::catalog::TableProvider>>,
-    ) -> Result<()> {
-        for name in relation_names(statement) {
-            let Some((schema, table, relation)) = lookup.find(&name) else { continue };
-            if let RelationKind::External { format, location, options, partitioned_by } = &relation.kind {
-                let external =
-                    crate::source::tables::external(&relation.columns, format, location, options, partitioned_by, &self.database.files, state);
-                let provider = external.await?;
-                made.insert(format!("{schema}.{table}"), provider);
-            }
-        }
-        Ok(())
     }
 
     /// What the role may read of files; None is everything.
@@ -501,169 +350,4 @@ pub fn sendable(stream: RowStream, schema: arrow::datatypes::SchemaRef) -> Senda
 /// A few rows made here.
 pub fn rows_of(batch: RecordBatch) -> RowStream {
     stream::iter([Ok(batch)]).boxed()
-}
-
-/// Looks names up in one snapshot.
-pub struct Lookup<'a> {
-    /// Snapshot.
-    pub data: &'a CatalogData,
-    /// Schemas of unqualified names.
-    pub search_path: &'a [String],
-    /// Values of parameters, where the statement has them.
-    pub values: Option<&'a [ScalarValue]>,
-}
-
-impl<'a> Lookup<'a> {
-    /// The relation of a name of one to three parts, with its schema and name.
-    pub fn find<'s>(&'s self, name: &[String]) -> Option<(String, String, &'a crate::catalog::data::Relation)> {
-        match name {
-            [table] => {
-                let (schema, relation) = self.data.resolve(self.search_path, table)?;
-                Some((schema.to_owned(), table.clone(), relation))
-            }
-            [schema, table] | [_, schema, table] => {
-                let relation = self.data.schemas.get(schema)?.relations.get(table)?;
-                Some((schema.clone(), table.clone(), relation))
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Relations for Lookup<'_> {
-    fn view(&self, name: &[String]) -> Option<(u32, String)> {
-        let relation = self.find(name)?.2;
-        match &relation.kind {
-            RelationKind::View { sql, .. } => Some((relation.oid, sql.clone())),
-            _ => None,
-        }
-    }
-
-    fn functions(&self, schema: Option<&str>, name: &str) -> Vec<crate::catalog::functions::FunctionEntry> {
-        self.data.functions_named(schema, self.search_path, name)
-    }
-
-    fn catalog(&self) -> &CatalogData {
-        self.data
-    }
-
-    fn is_source(&self, name: &str) -> bool {
-        crate::source::tables::sources().iter().chain(crate::table::versions::FUNCTIONS).any(|s| s.name == name)
-    }
-
-    fn parameter(&self, number: usize) -> Option<ScalarValue> {
-        self.values?.get(number.checked_sub(1)?).cloned()
-    }
-}
-
-/// Every name that stands where a relation can.
-fn relation_names(statement: &mut ast::Statement) -> Vec<Vec<String>> {
-    struct Names(Vec<Vec<String>>);
-    impl VisitorMut for Names {
-        type Break = ();
-        fn pre_visit_relation(&mut self, name: &mut ast::ObjectName) -> ControlFlow<()> {
-            self.0.push(crate::statement::name_parts(name));
-            ControlFlow::Continue(())
-        }
-    }
-    let mut names = Names(Vec::new());
-    let _ = statement.visit(&mut names);
-    names.0
-}
-
-/// Types of parameters that the client left open and their place tells: `$1::int4`, LIMIT and OFFSET.
-fn parameters_by_place(statement: &mut ast::Statement, given: &[Option<SqlType>]) -> Vec<Option<SqlType>> {
-    struct Places(Vec<Option<SqlType>>);
-    impl Places {
-        fn set(&mut self, expr: &ast::Expr, ty: Option<SqlType>) {
-            let ast::Expr::Value(value) = expr else { return };
-            let ast::Value::Placeholder(name) = &value.value else { return };
-            let Some(index) = name.trim_start_matches('$').parse::<usize>().ok().and_then(|n| n.checked_sub(1)).filter(|i| *i < PARAMETERS_MAX)
-            else {
-                return;
-            };
-            if self.0.len() <= index {
-                self.0.resize(index + 1, None);
-            }
-            if let Some(slot) = self.0.get_mut(index).filter(|s| s.is_none()) {
-                *slot = ty;
-            }
-        }
-    }
-    impl VisitorMut for Places {
-        type Break = ();
-        fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-            if let ast::Expr::Cast { expr, data_type, .. } = expr {
-                self.set(expr, SqlType::parse(&data_type.to_string()));
-            }
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_table_factor(&mut self, factor: &mut ast::TableFactor) -> ControlFlow<()> {
-            if let ast::TableFactor::Table { name, args: Some(args), .. } = factor {
-                for (expr, ty) in crate::source::late::argument_types(&name.to_string().to_lowercase(), &args.args) {
-                    self.set(expr, Some(ty));
-                }
-            }
-            ControlFlow::Continue(())
-        }
-        fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<()> {
-            if let Some(ast::LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
-                limit.iter().chain(offset.iter().map(|o| &o.value)).for_each(|e| self.set(e, Some(SqlType::Int8)));
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut places = Places(given.iter().map(|t| t.clone().filter(|t| *t != SqlType::Unknown)).collect());
-    let _ = statement.visit(&mut places);
-    places.0
-}
-
-/// Most parameters that a message can carry.
-const PARAMETERS_MAX: usize = 65_535;
-
-/// `$n` whose type the client declared becomes a cast to that type.
-fn declare_parameters(statement: &mut ast::Statement, given: &[Option<SqlType>]) {
-    struct Declare<'a>(&'a [Option<SqlType>]);
-    impl VisitorMut for Declare<'_> {
-        type Break = ();
-        fn post_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
-            let ast::Expr::Value(value) = &*expr else { return ControlFlow::Continue(()) };
-            let ast::Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
-            let number = name.trim_start_matches('$').parse::<usize>().unwrap_or(0);
-            let declared = number.checked_sub(1).and_then(|i| self.0.get(i)).and_then(Option::as_ref);
-            if let Some(ty) = declared.filter(|t| !matches!(t, SqlType::Unknown)) {
-                *expr = typed(expr.clone(), ty);
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    if !given.is_empty() {
-        let _ = statement.visit(&mut Declare(given));
-    }
-}
-
-/// `expr` as a value of this type.
-pub fn typed(expr: ast::Expr, ty: &SqlType) -> ast::Expr {
-    let dialect = sqlparser::dialect::PostgreSqlDialect {};
-    let parsed = sqlparser::parser::Parser::new(&dialect).try_with_sql(&ty.name()).and_then(|mut p| p.parse_data_type());
-    let data_type = parsed.unwrap_or(ast::DataType::Text);
-    ast::Expr::Cast { kind: ast::CastKind::DoubleColon, expr: Box::new(expr), data_type, array: false, format: None }
-}
-
-/// Types of `$1`...: what the client declared, else what the plan needs, else text.
-pub fn parameter_types(plan: &LogicalPlan, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
-    // Fields, not Arrow types: an oid is stored as a bigint.
-    let inferred = plan.get_parameter_fields().map_err(from_datafusion)?;
-    let highest = inferred.keys().filter_map(|k| k.trim_start_matches('$').parse::<usize>().ok()).max().unwrap_or(0).max(given.len());
-    Ok((1..=highest)
-        .map(|n| match given.get(n - 1).and_then(Clone::clone).filter(|t| *t != SqlType::Unknown) {
-            Some(ty) => ty,
-            None => inferred
-                .get(&format!("${n}"))
-                .and_then(|t| t.as_ref())
-                .map(|field| SqlType::of_field(field))
-                .filter(|t| *t != SqlType::Unknown)
-                .unwrap_or(SqlType::Text),
-        })
-        .collect())
 }

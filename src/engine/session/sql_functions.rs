@@ -240,7 +240,7 @@ impl Session {
                 let Some(marker) = udf.inner().downcast_ref::<Marker>() else { continue };
                 let mut of_overloads = Vec::new();
                 for function in marker.overloads.iter() {
-                    of_overloads.push(self.plan_body(function, depth + 1).await?);
+                    of_overloads.push(self.plan_function(function, depth + 1).await?);
                 }
                 bodies.push((marker.name.clone(), of_overloads));
             }
@@ -248,7 +248,7 @@ impl Session {
         })
     }
 
-    async fn plan_body(self: &Arc<Self>, function: &FunctionEntry, depth: usize) -> Result<Body> {
+    async fn plan_function(self: &Arc<Self>, function: &FunctionEntry, depth: usize) -> Result<Body> {
         let query = body_query(function, self.database_depth())?;
         let ty = result_type(function);
         let value = match plain_value(&query) {

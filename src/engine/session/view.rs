@@ -16,14 +16,12 @@ use squilla_core::types::SqlType;
 
 use crate::database::Database;
 use crate::run::{ShuffleRow, WorkerRow};
+use crate::session::cursor::Cursor;
 use crate::session::relations::OtherRelations;
 use crate::session::shared::SessionShared;
-use crate::session::cursor::Cursor;
 use crate::session::{NamedStatement, Notice, Session};
 use crate::system::table::SystemTable;
-use crate::system::view::{
-    Action, ActivityRow, CursorRow, Live, ModelRow, PreparedRow, RowErrorRow, SessionInfo, SystemView, ViewSource,
-};
+use crate::system::view::{Action, ActivityRow, CursorRow, Live, ModelRow, PreparedRow, RowErrorRow, SessionInfo, SystemView, ViewSource};
 
 /// The view source of one session. Weak: functions registered in a state must not keep the session alive.
 pub struct SessionView(pub Weak<Session>);

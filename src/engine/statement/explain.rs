@@ -70,7 +70,15 @@ pub fn parse(parser: &mut Parser, sql: &str, depth_max: usize) -> Parsed<Explain
     let kind = statement(parser, sql, depth_max)?;
     let text = sql.get(start..offset(sql, parser)).unwrap_or(sql).trim_end();
     let ExplainOptions { analyze, verbose, costs, timing, summary, format } = options;
-    Ok(Explain { analyze, verbose, costs, timing, summary, format, statement: Statement { kind: Arc::new(kind), text: Arc::from(text) } })
+    Ok(Explain {
+        analyze,
+        verbose,
+        costs,
+        timing,
+        summary,
+        format,
+        statement: Statement { kind: Arc::new(kind), text: Arc::from(text), source: Arc::from(sql) },
+    })
 }
 
 #[derive(Default)]

@@ -6,9 +6,9 @@
 use squilla_core::error::Result;
 use squilla_core::settings::{Context, SETTINGS, SettingKind, Source};
 
+use crate::system::objects::RoleInfo;
 use crate::system::oids;
 use crate::system::relation::{Rows, Value};
-use crate::system::objects::RoleInfo;
 use crate::system::view::SystemView;
 
 /// Fills `pg_database`.

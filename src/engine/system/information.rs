@@ -7,10 +7,10 @@
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
-use crate::system::relation::{Rows, Value};
-use crate::system::types::{self, TypeRow};
 use crate::postgres::{definitions, deparse};
 use crate::system::objects::{ColumnInfo, Identity, TableInfo, TableKind};
+use crate::system::relation::{Rows, Value};
+use crate::system::types::{self, TypeRow};
 use crate::system::view::SystemView;
 use crate::system::{classes, oids, shapes};
 
@@ -203,7 +203,8 @@ pub fn columns(view: &SystemView, rows: &mut Rows) -> Result<()> {
         for (i, c) in t.columns.iter().enumerate() {
             let Some(row) = classes::type_row(&c.ty) else { continue };
             let facts = facts(row, Some(&c.ty));
-            let column = ColumnRow { table: (&t.schema, &t.name), name: &c.name, number: i + 1, not_null: c.not_null, facts, updatable: t.is_table() };
+            let column =
+                ColumnRow { table: (&t.schema, &t.name), name: &c.name, number: i + 1, not_null: c.not_null, facts, updatable: t.is_table() };
             push_column(view, rows, column, origin(view, t, c));
         }
     }

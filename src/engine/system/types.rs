@@ -9,9 +9,9 @@ use std::sync::LazyLock;
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
-use crate::system::{classes, oids, procs};
 use crate::system::relation::{Rows, Value};
 use crate::system::view::SystemView;
+use crate::system::{classes, oids, procs};
 
 /// One row of `pg_type`.
 #[derive(Clone, Debug)]

@@ -72,7 +72,7 @@ pub fn table(session: &Arc<Session>, name: &str) -> Result<(String, String, Rela
     let parts = crate::postgres::names::parts(name)?;
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = crate::session::query::Lookup { data: &data, search_path: &path, values: None };
+    let lookup = crate::session::planning::Lookup { data: &data, search_path: &path, values: None };
     let found = lookup.find(&parts).ok_or_else(|| crate::catalog::relations::no_relation(name))?;
     match found.2.kind {
         RelationKind::Table { .. } => Ok((found.0, found.1, found.2.clone())),
