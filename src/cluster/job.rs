@@ -63,6 +63,9 @@ impl Drop for Claim {
     }
 }
 
+/// Which of the workers can do something.
+pub type Choice = dyn Fn(&[Ready]) -> Result<Vec<Ready>> + Send + Sync;
+
 /// The workers of one job.
 pub struct Crew {
     /// Who there is.
@@ -76,7 +79,7 @@ pub struct Crew {
     /// What they move.
     pub shuffles: Arc<Shuffles>,
     /// Which workers can do it.
-    pub fits: Box<dyn Fn(&[Ready]) -> Result<Vec<Ready>> + Send + Sync>,
+    pub fits: Box<Choice>,
     /// How long to wait for one.
     pub patience: Duration,
     /// Those that know the statement.

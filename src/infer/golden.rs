@@ -268,11 +268,11 @@ fn clip_towers() {
     let worst = got.iter().zip(want.data.chunks_exact(32)).map(|(g, w)| cosine(g.as_ref().unwrap(), w)).fold(1.0, f64::min);
     assert!(worst >= 0.9995, "{worst}");
     // Zero-shot: the label whose text is nearest to the image.
-    let classify = models.resolve(Task::ClassifyImage, "clip-random").unwrap();
+    let classifier = models.resolve(Task::ClassifyImage, "clip-random").unwrap();
     let labels = ["a circle".to_owned(), "stripes".to_owned()];
-    let scores = classify(&models, &classify, &images[..3], Some(&labels), 2).unwrap();
+    let scores = classify(&models, &classifier, &images[..3], Some(&labels), 2).unwrap();
     assert!(scores.iter().all(|s| (s.as_ref().unwrap().iter().map(|(_, p)| p).sum::<f32>() - 1.0).abs() < 1e-5));
-    assert!(classify(&models, &classify, &images[..1], None, 2).is_err());
+    assert!(classify(&models, &classifier, &images[..1], None, 2).is_err());
 }
 
 #[test]
@@ -428,7 +428,8 @@ fn results_do_not_depend_on_packing() {
     let words: Vec<String> = (0..96).map(|i| (0..(1 + i * 7 % 60)).map(|n| format!("w{} ", (n * 31 + i) % 97)).collect()).collect();
     let texts: Vec<&str> = words.iter().map(String::as_str).collect();
     let images: Vec<Image> = strings(&golden("clip.json")["images"]).iter().map(|f| image(f)).cycle().take(40).collect();
-    let mut first: Option<(Vec<Vec<f32>>, Vec<Vec<f32>>)> = None;
+    type Answers = Vec<Vec<f32>>;
+    let mut first: Option<(Answers, Answers)> = None;
     for max_batch in 1..=64 {
         let models = service();
         let source = root().join("models/tiny/clip-random").display().to_string();

@@ -95,6 +95,9 @@ const FOUND_FOR: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Models(Arc<Inner>, Caller);
 
+/// What a model says of one text.
+type Values = Result<Vec<f32>>;
+
 /// Texts that are cut into tokens before the model gets them.
 const TEXTS: usize = 16;
 
@@ -279,7 +282,7 @@ impl Models {
     async fn run_text<T>(&self, model: &Resolved, texts: &[T], encode: impl Fn(&T) -> Result<TextItem>) -> Result<Vec<Result<Vec<f32>>>> {
         let engine = self.engine(model, Use::Text).await?;
         let Engine::Text(batcher) = engine.as_ref() else { return Err(wrong_engine()) };
-        let mut calls: FuturesOrdered<BoxFuture<'_, Result<Vec<Result<Vec<f32>>>>>> = FuturesOrdered::new();
+        let mut calls: FuturesOrdered<BoxFuture<'_, Result<Vec<Values>>>> = FuturesOrdered::new();
         let mut out = Vec::with_capacity(texts.len());
         for chunk in texts.chunks(TEXTS) {
             let tokens: Vec<Result<TextItem>> = self.prepare(|| chunk.iter().map(&encode).collect()).await;

@@ -8,8 +8,8 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::{CatalogData, parse_spelling, spelling};
-use crate::system::{oids, types};
 use crate::system::procs::{Mode, Proc, ProcArgument};
+use crate::system::{oids, types};
 
 /// One argument.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,7 +104,12 @@ impl FunctionEntry {
         let mut arguments: Vec<ProcArgument> = self
             .arguments
             .iter()
-            .map(|a| ProcArgument { name: a.name.clone(), ty: oid(&a.ty), mode: Mode::In, default: a.default.as_ref().map(|d| typed_default(d, oid(&a.ty))) })
+            .map(|a| ProcArgument {
+                name: a.name.clone(),
+                ty: oid(&a.ty),
+                mode: Mode::In,
+                default: a.default.as_ref().map(|d| typed_default(d, oid(&a.ty))),
+            })
             .collect();
         let returns = match &self.returns {
             FunctionResult::Value(ty) | FunctionResult::Set(ty) => oid(ty),

@@ -137,7 +137,7 @@ impl CatalogData {
     /// DROP SCHEMA: what was in it. 3F000; 2BP01 when it is not empty and `cascade` is not said.
     pub fn drop_schema(&mut self, name: &str, cascade: bool) -> Result<Vec<Dropped>> {
         let entry = self.schema(name)?;
-        if !(entry.relations.is_empty() && entry.functions.is_empty()) && !cascade {
+        if !(cascade || entry.relations.is_empty() && entry.functions.is_empty()) {
             let relations = entry.relations.iter().map(|(n, r)| format!("{} {name}.{n} depends on schema {name}", r.kind.word()));
             let functions = entry.functions.keys().map(|f| format!("function {name}.{f} depends on schema {name}"));
             let lines: Vec<String> = relations.chain(functions).collect();

@@ -374,10 +374,7 @@ impl Work {
                 self.measure.call(1, 0);
                 self.statement.errors.record(name, 1, &[])
             }
-            Some(error) if !error.is_row_error() || self.call.on_error == OnError::Raise => Err(match uri {
-                Some(uri) if error.detail.is_none() => error.detail(format!("Source: {uri}.")),
-                _ => error,
-            }),
+            Some(error) if !error.is_row_error() || self.call.on_error == OnError::Raise => Err(invoke::of_file(error, uri)),
             Some(error) => {
                 self.measure.call(1, 1);
                 self.statement.errors.record(name, 1, &[(uri, error)])

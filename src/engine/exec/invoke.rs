@@ -137,6 +137,15 @@ pub struct CallSpec {
     pub recorded: bool,
 }
 
+/// The error of a row, with the file that the row came from.
+pub fn of_file(mut error: Error, uri: Option<String>) -> Error {
+    if let Some(uri) = uri {
+        let before = error.detail.take().map(|detail| format!("{detail} ")).unwrap_or_default();
+        error.detail = Some(format!("{before}Source: {uri}."));
+    }
+    error
+}
+
 /// Runs a call over a pack: its values, and how many rows failed. `env` is what the call sees. `uri` names the source of a row for the error log.
 pub async fn run(
     spec: &CallSpec,
@@ -165,10 +174,7 @@ pub async fn run(
     match spec.on_error {
         OnError::Raise => {
             if let Some((row, error)) = errors.into_iter().next() {
-                return Err(match uri(row) {
-                    Some(uri) if error.detail.is_none() => error.detail(format!("Source: {uri}.")),
-                    _ => error,
-                });
+                return Err(of_file(error, uri(row)));
             }
             if spec.recorded {
                 statement.errors.record(&spec.entry.declaration.name, called, &[])?;

@@ -12,6 +12,9 @@ use squilla_core::kernel::Env;
 
 use crate::exec::env::StatementEnv;
 
+/// Reads one counter of the calls.
+type Reading = fn(&CallCounters) -> u64;
+
 /// The counters of one partition.
 pub struct Measure {
     /// What the calls of this partition see: the statement's environment, with their cost counted apart.
@@ -24,7 +27,7 @@ pub struct Measure {
     bytes: Count,
     busy: Time,
     counters: Arc<CallCounters>,
-    gauges: [(Gauge, fn(&CallCounters) -> u64); 8],
+    gauges: [(Gauge, Reading); 8],
 }
 
 impl Measure {

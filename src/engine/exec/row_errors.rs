@@ -95,8 +95,11 @@ pub struct StatementErrors {
     attempts: Mutex<HashMap<String, Attempts>>,
     total: AtomicU64,
     /// What the next report tells; None where nobody asks for reports.
-    unreported: Option<Mutex<(HashMap<String, Attempts>, Vec<EntryReport>)>>,
+    unreported: Option<Mutex<Unreported>>,
 }
+
+/// Attempts by function, and the rows that failed.
+type Unreported = (HashMap<String, Attempts>, Vec<EntryReport>);
 
 #[derive(Default)]
 struct Attempts {

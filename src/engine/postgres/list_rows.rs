@@ -7,9 +7,7 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    Expr, Ident, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, visit_expressions,
-};
+use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableAlias, TableFactor, TableWithJoins, visit_expressions};
 
 use crate::bind::relation::{empty_query, empty_select};
 use crate::postgres::column_names;

@@ -455,10 +455,10 @@ fn json_array(expr: &mut Expr) -> bool {
     let mut whole = std::mem::replace(expr, Expr::value(Value::Null));
     if let Expr::Function(aggregate) = &mut whole {
         aggregate.name = ObjectName::from(vec![Ident::new("array_agg")]);
-        if let FunctionArguments::List(list) = &mut aggregate.args {
-            if let Some(values) = arguments(&list.args) {
-                list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(item, values)))];
-            }
+        if let FunctionArguments::List(list) = &mut aggregate.args
+            && let Some(values) = arguments(&list.args)
+        {
+            list.args = vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(call(item, values)))];
         }
     }
     *expr = call(outside, vec![whole]);

@@ -103,11 +103,14 @@ pub(super) async fn each_picture<M: PictureModel>(call: &Call, image: &str, data
     Ok(places.into_iter().map(|place| place.map(|p| results.get(p).cloned().unwrap_or_else(lost)).transpose()).collect())
 }
 
+/// One answer a picture, or why there are none at all.
+type Answers<T> = Result<Vec<Result<T>>>;
+
 async fn run<M: PictureModel>(call: &Call, sources: &[Source<'_>], model: &M) -> Result<Vec<Result<M::Out>>> {
     let (models, resolved) = model.model();
     let pictures = models.pictures(resolved).await?;
     // Boxed: a lazy closure over borrowed pictures would make this future unfit for other threads.
-    let mut groups: Vec<BoxFuture<'_, Result<Vec<Result<M::Out>>>>> = Vec::with_capacity(sources.len().div_ceil(AT_ONCE));
+    let mut groups: Vec<BoxFuture<'_, Answers<M::Out>>> = Vec::with_capacity(sources.len().div_ceil(AT_ONCE));
     for some in sources.chunks(AT_ONCE) {
         groups.push(Box::pin(group(call, some, &pictures, model)));
     }

@@ -31,6 +31,9 @@ const DEPTH_MAX: usize = 64;
 /// Spaces of one level of a query.
 const STEP: i32 = 8;
 
+/// Names of columns, and their types where they are known.
+type Columns = Vec<(String, Option<SqlType>)>;
+
 struct Printer<'a> {
     view: &'a SystemView,
     pretty: bool,
@@ -41,7 +44,7 @@ struct Printer<'a> {
     named: bool,
     scopes: Vec<Scope>,
     /// Common table expressions in scope: name and output columns.
-    ctes: Vec<(String, Vec<(String, Option<SqlType>)>)>,
+    ctes: Vec<(String, Columns)>,
     /// Columns of relations that were named: OID, number.
     used: BTreeSet<(u32, i16)>,
     /// Subqueries of FROM that were printed for their columns, by address.
