@@ -27,6 +27,26 @@ async fn parameters_have_the_types_of_their_places() {
 }
 
 #[tokio::test]
+async fn types_of_parameters_follow_from_columns_and_operators() {
+    let client = connect(&shared()).await.unwrap();
+    let made = "CREATE TEMP TABLE typed (id int, name text, code varchar(2), price numeric(9,2), tags text[])";
+    client.batch_execute(made).await.unwrap();
+    for (sql, types) in [
+        ("INSERT INTO typed VALUES ($1, $2, $3, $4, $5)", "int4 text varchar numeric _text"),
+        ("INSERT INTO typed (price, id) SELECT $1, $2", "numeric int4"),
+        ("UPDATE typed SET price = $1 WHERE id = $2", "numeric int4"),
+        ("DELETE FROM typed WHERE name = $1 AND id > $2", "text int4"),
+        ("SELECT 1 FROM typed WHERE id = ANY($1) AND name <> ALL($2)", "_int4 _text"),
+        ("SELECT 1 FROM typed WHERE code = $1 OR name = $1", "text"),
+        ("SELECT $1 || 'x', $2::numeric, $3::\"pg_catalog\".\"int4\"", "text numeric int4"),
+    ] {
+        let statement = client.prepare(sql).await.unwrap();
+        let found: Vec<&str> = statement.params().iter().map(|t| t.name()).collect();
+        assert_eq!(found.join(" "), types, "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn null_and_array_parameters() {
     let client = connect(&shared()).await.unwrap();
     let row =
@@ -137,6 +157,7 @@ async fn errors_say_where() {
         ("SELECT nothing", "42703", 8),
         ("SELECT 1 FROM nowhere", "42P01", 15),
         ("SELECT 'ä', nothing", "42703", 13),
+        ("SELECT 1 FROM FROM", "42601", 15),
         ("SELECT 1;\n SELECT nothing", "42703", 19),
     ] {
         let error = client.simple_query(sql).await.unwrap_err();

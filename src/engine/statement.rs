@@ -13,6 +13,7 @@ mod grant;
 pub mod order;
 pub mod role;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sqlparser::ast::{self, Ident, ObjectName};
@@ -130,6 +131,7 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         }
         let start = offset(sql, &parser);
         let kind = statement(&mut parser, sql, depth_max).map_err(|e| located(e, sql, Some(&parser)))?;
+        check_names(&kind, sql)?;
         match parser.peek_token_ref().token {
             Token::SemiColon | Token::EOF => {}
             _ => {
@@ -148,6 +150,28 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         statements.push(Statement { kind: Arc::new(kind), text, source: Arc::clone(&source) });
     }
 }
+
+/// The parser takes some words for names of tables that PostgreSQL keeps for itself: 42601 at the word.
+fn check_names(kind: &StatementKind, sql: &str) -> Result<()> {
+    let StatementKind::Sql(statement) = kind else { return Ok(()) };
+    let found = ast::visit_relations(statement.as_ref(), |name| match name.0.as_slice() {
+        [ast::ObjectNamePart::Identifier(word)] if word.quote_style.is_none() && RESERVED.contains(&word.value.to_lowercase().as_str()) => {
+            ControlFlow::Break(word.clone())
+        }
+        _ => ControlFlow::Continue(()),
+    });
+    let ControlFlow::Break(word) = found else { return Ok(()) };
+    let mut error = Error::new(Kind::Syntax, format!("syntax error at or near \"{}\"", word.value));
+    error.position = position(sql, word.span.start.line, word.span.start.column);
+    Err(error)
+}
+
+/// Words that cannot be names of tables, of those that the parser takes.
+const RESERVED: &[&str] = &[
+    "all", "and", "any", "as", "asc", "case", "cast", "check", "desc", "distinct", "else", "end", "except", "fetch", "for", "from", "grant", "group",
+    "having", "in", "into", "limit", "not", "null", "offset", "on", "or", "order", "select", "then", "to", "union", "unique", "using", "when",
+    "where", "with",
+];
 
 /// `$n` is from 1 to what a message can carry: 42P02 for others.
 fn check_parameters(tokens: &[TokenWithSpan]) -> Result<()> {

@@ -16,6 +16,7 @@ use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::defaults;
+use crate::postgres::syntax::{literal, text};
 use crate::session::parameters::typed;
 use crate::statement::ident_text;
 use crate::udf::{Function as Declared, Functions};
@@ -62,8 +63,10 @@ impl VisitorMut for Binder<'_> {
                 }
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
-                if let [AccessExpr::Dot(Expr::Identifier(field))] = access_chain.as_slice() {
-                    let name = Expr::Value(Value::SingleQuotedString(ident_text(field)).into());
+                if let [AccessExpr::Dot(field)] = access_chain.as_slice()
+                    && let Some(field) = literal(field)
+                {
+                    let name = text(field);
                     let root = std::mem::replace(&mut **root, Expr::Value(Value::Null.into()));
                     *expr = call("get_field", [root, name].map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).into());
                 }

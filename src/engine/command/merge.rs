@@ -19,6 +19,7 @@ use sqlparser::ast::{
     MergeInsertKind, TableFactor, TableWithJoins, Value,
 };
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::types::SqlType;
 
 use crate::catalog::data::Relation;
 use crate::command::data::start;
@@ -145,6 +146,12 @@ fn inserted(session: &Arc<Session>, relation: &Relation, name: &str, named: &[St
 }
 
 impl Bound {
+    /// Types of its parameters.
+    pub async fn parameter_types(&self, session: &Arc<Session>, text: &str, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
+        let provider = session.database.store.scan_positions(&self.target.relation)?;
+        session.types_over(self.query.clone(), text, given, vec![(TARGET.to_owned(), provider)]).await
+    }
+
     /// The plan of the query.
     pub async fn plan(&self, session: &Arc<Session>, text: &str) -> Result<LogicalPlan> {
         let provider = session.database.store.scan_positions(&self.target.relation)?;

@@ -82,14 +82,12 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
         return Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect());
     }
     if let Some(found) = found(session, statement)? {
-        let plan = found.plan(session, &statement.text).await?;
-        return crate::session::parameters::types(&plan, given);
+        return found.parameter_types(session, &statement.text, given).await;
     }
     let query = match &*statement.kind {
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::Merge(merge) => {
-                let plan = merge::bind(session, merge)?.plan(session, &statement.text).await?;
-                return crate::session::parameters::types(&plan, given);
+                return merge::bind(session, merge)?.parameter_types(session, &statement.text, given).await;
             }
             ast::Statement::Insert(insert) => insert::bind(session, insert)?.source,
             ast::Statement::CreateTable(create) => create.query.clone(),
@@ -103,10 +101,7 @@ pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, give
         _ => None,
     };
     match query {
-        Some(query) => {
-            let plan = session.plan_query(ast::Statement::Query(query), &statement.text, given).await?;
-            crate::session::parameters::types(&plan, given)
-        }
+        Some(query) => session.types_over(ast::Statement::Query(query), &statement.text, given, Vec::new()).await,
         None => Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect()),
     }
 }

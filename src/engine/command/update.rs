@@ -17,6 +17,7 @@ use sqlparser::ast::{
     self, Assignment, AssignmentTarget, Delete, Expr, FromTable, SelectItem, SetExpr, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
 };
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::types::SqlType;
 
 use crate::command::data::start;
 use crate::command::done;
@@ -42,6 +43,12 @@ pub struct Found {
 }
 
 impl Found {
+    /// Types of its parameters.
+    pub async fn parameter_types(&self, session: &Arc<Session>, text: &str, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
+        let provider = session.database.store.scan_positions(&self.target.relation)?;
+        session.types_over(self.query.clone(), text, given, vec![(TARGET.to_owned(), provider)]).await
+    }
+
     /// The plan of the query.
     pub async fn plan(&self, session: &Arc<Session>, text: &str) -> Result<LogicalPlan> {
         let provider = session.database.store.scan_positions(&self.target.relation)?;

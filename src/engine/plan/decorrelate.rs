@@ -7,6 +7,8 @@
 //! Invariant: the left side is evaluated once; output columns and their order are the join's. Deliberately absent: outer
 //! joins inside a subquery whose right side refers to the left of the lateral join, and EXCEPT and INTERSECT (0A000).
 
+mod recursive;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -269,6 +271,7 @@ impl Work<'_> {
             LogicalPlan::Window(window) => self.windowed(window, part, soft),
             LogicalPlan::Join(join) => self.join(join, part, soft),
             LogicalPlan::Union(union) => self.union(union, part, soft),
+            LogicalPlan::RecursiveQuery(query) => self.recursive(query, part, soft),
             LogicalPlan::Unnest(unnest) if !soft => {
                 let part = self.over(&unnest.input, part, soft)?;
                 let plan = LogicalPlanBuilder::from(part.plan).unnest_columns_with_options(unnest.exec_columns.clone(), unnest.options.clone())?;

@@ -4,7 +4,7 @@
 //! PostgreSQL reads it, and text that cannot be read fails before anything runs. Deliberately absent: casts whose result
 //! depends on the type of the value (`cast_rule`).
 
-use sqlparser::ast::{DataType, DateTimeField, Expr, Interval, Value};
+use sqlparser::ast::{ArrayElemTypeDef, DataType, DateTimeField, Expr, Interval, Value};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::{RegKind, SqlType};
 
@@ -82,6 +82,14 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
         },
         _ => cast(value, data_type),
     })
+}
+
+/// The type of an array literal without one: integers where all its elements are.
+pub fn array_type(text: &str) -> Option<DataType> {
+    let elements = crate::postgres::input::array_elements(text).ok()?;
+    let integers = !elements.is_empty() && elements.iter().flatten().all(|e| e.parse::<i64>().is_ok());
+    let element = if integers { DataType::BigInt(None) } else { DataType::Text };
+    Some(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
 }
 
 /// The digits of a literal that spells a decimal number with a point, as a literal of that scale.

@@ -16,7 +16,7 @@ use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
-use crate::postgres::{arithmetic, input, json, json_edit, json_path, whole_row};
+use crate::postgres::{arithmetic, array_of, input, json, json_edit, json_path, whole_row};
 
 static JSON: LazyLock<Vec<Arc<ScalarUDF>>> =
     LazyLock::new(|| json::udfs().into_iter().chain(json_edit::udfs()).chain(json_path::udfs()).map(Arc::new).collect());
@@ -62,6 +62,9 @@ impl ExprPlanner for PostgresExpressions {
         }
         if let Some(row) = whole_row::plan(&expr.op, &expr.left, schema)? {
             return Ok(PlannerResult::Planned(row));
+        }
+        if let Some(parameter) = array_of::plan(&expr.op, &expr.left, &expr.right, schema)? {
+            return Ok(PlannerResult::Planned(parameter));
         }
         if let Some(planned) = arithmetic::plan(&expr.op, &expr.left, &expr.right, schema)? {
             return Ok(PlannerResult::Planned(planned));

@@ -6,6 +6,7 @@
 
 pub mod aggregate;
 pub mod arithmetic;
+pub mod array_of;
 pub mod bounded;
 pub mod buckets;
 pub mod bytes;

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array};
 use arrow::datatypes::{DataType, Decimal256Type, Field, Float32Type, Float64Type, i256};
 use datafusion::logical_expr::{ScalarUDF, Volatility};
+use sqlparser::ast::{self, Expr, Value};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::numeric;
 use squilla_core::types::SqlType;
 
 use crate::error::from_arrow;
 use crate::postgres::scalar::{Args, Scalar, Shape, cast, untyped};
+use crate::postgres::syntax::{cast as sql_cast, text};
 
 /// `numeric / numeric`.
 pub const DIVIDE: &str = "squilla_divide";
@@ -26,6 +28,20 @@ pub const DIVIDE_FLOAT: &str = "squilla_divide_float";
 pub const POWER: &str = "power";
 /// `x::numeric`.
 pub const NUMERIC: &str = "squilla_numeric";
+
+/// A literal that no decimal holds (`1e300`) is double precision.
+pub fn beyond_decimal(expr: &mut Expr) {
+    let Expr::Value(value) = &*expr else { return };
+    let Value::Number(spelled, _) = &value.value else { return };
+    let lower = spelled.to_ascii_lowercase();
+    let Some((mantissa, Ok(exponent))) = lower.split_once('e').map(|(m, e)| (m, e.parse::<i64>())) else { return };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let before = whole.trim_start_matches('0').len() as i64 + exponent;
+    let after = fraction.len() as i64 - exponent;
+    if before.max(0) + after.max(0) > 76 {
+        *expr = sql_cast(text(spelled.clone()), ast::DataType::DoublePrecision);
+    }
+}
 
 fn zero() -> Error {
     Error::new(Kind::DivisionByZero, "division by zero")

@@ -8,16 +8,16 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, Value, VisitMut, VisitorMut,
+    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
+    Statement, TableFactor, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 
-use crate::postgres::casts::{converted, whole_interval};
+use crate::postgres::casts::{array_type, converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
-use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, strip_schema, text};
-use crate::postgres::{column_names, fields, hoist, json, json_edit, list_rows, ordered_aggregate, regexp, subquery, whole_row};
+use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, plain_access, strip_schema, text};
+use crate::postgres::{array_of, column_names, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, whole_row};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -103,31 +103,25 @@ impl VisitorMut for Rewriter {
                 }
             }
         }
-        if let TableFactor::Table { name, args: None, .. } = factor
-            && let [ObjectNamePart::Identifier(word)] = name.0.as_slice()
-            && word.quote_style.is_none()
-            && RESERVED.contains(&word.value.to_lowercase().as_str())
-        {
-            let error = Error::new(Kind::Syntax, format!("syntax error at or near \"{}\"", word.value));
-            return ControlFlow::Break(Box::new(error));
-        }
         table(factor);
         ControlFlow::Continue(())
     }
 
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         negative_power(expr);
-        if let Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } = expr {
+        plain_access(expr);
+        if let Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } = expr {
             match right.as_ref() {
                 Expr::Subquery(_) => {
                     self.quantified.insert(std::ptr::from_ref(right.as_ref()) as usize);
                 }
-                other => {
-                    if let Some(array) = literal(other).and_then(array_type) {
+                other => match literal(other).and_then(array_type) {
+                    Some(array) => {
                         let value = std::mem::replace(right.as_mut(), Expr::value(Value::Null));
                         **right = cast(value, array);
                     }
-                }
+                    None => array_of::mark(left, right),
+                },
             }
         }
         ControlFlow::Continue(())
@@ -139,14 +133,6 @@ impl VisitorMut for Rewriter {
         }
         flow(self.expression(expr))
     }
-}
-
-/// The type of an array literal without one: integers where all its elements are.
-fn array_type(text: &str) -> Option<DataType> {
-    let elements = crate::postgres::input::array_elements(text).ok()?;
-    let integers = !elements.is_empty() && elements.iter().flatten().all(|e| e.parse::<i64>().is_ok());
-    let element = if integers { DataType::BigInt(None) } else { DataType::Text };
-    Some(DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(Box::new(element), None)))
 }
 
 /// A whole number that fits is an integer, not a bigint, where it stands by itself or beside another one. Elsewhere in
@@ -295,6 +281,7 @@ impl Rewriter {
             Expr::Array(array) => array.elem.iter_mut().for_each(integer),
             Expr::Function(_) => function(expr)?,
             Expr::Subquery(query) => subquery::scalar(query),
+            Expr::Value(_) => number::beyond_decimal(expr),
             Expr::Identifier(id) if id.quote_style.is_none() => {
                 let name = id.value.to_lowercase();
                 if BARE.contains(&name.as_str()) {
@@ -508,13 +495,6 @@ fn other_name(name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
-
-/// Words that cannot be names of tables, of those that the parser takes.
-const RESERVED: &[&str] = &[
-    "all", "and", "any", "as", "asc", "case", "cast", "check", "desc", "distinct", "else", "end", "except", "fetch", "for", "from", "grant", "group",
-    "having", "in", "into", "limit", "not", "null", "offset", "on", "or", "order", "select", "then", "to", "union", "unique", "using", "when",
-    "where", "with",
-];
 
 /// Functions that SQL calls without parentheses.
 const BARE: &[&str] = &["current_schema", "current_catalog", "current_user", "current_role", "session_user", "user"];

@@ -27,11 +27,12 @@ pub struct CorrelatedSubqueries;
 /// The plan that gives a subquery's value beside each outer row, and the value.
 type Joined = (LogicalPlan, Expr);
 
-/// Whether DataFusion's own rule turns this subquery into a join.
+/// Whether DataFusion's own rule turns this subquery into a join. It pulls up conditions, but not what is computed from
+/// columns of the outer query.
 fn known(subquery: &Subquery) -> DataFusionResult<bool> {
     let mut pull = PullUpCorrelatedExpr::new().with_need_handle_count_bug(true);
-    subquery.subquery.as_ref().clone().rewrite(&mut pull)?;
-    Ok(pull.can_pull_up)
+    let left = subquery.subquery.as_ref().clone().rewrite(&mut pull)?.data;
+    Ok(pull.can_pull_up && !decorrelate::correlated(&left))
 }
 
 fn aggregate(plan: &LogicalPlan) -> Option<(Option<&Expr>, &Aggregate)> {
@@ -51,6 +52,15 @@ fn renamed(expr: Expr, names: &HashMap<Column, Column>) -> DataFusionResult<Expr
             Some(new) => Transformed::yes(Expr::Column(new.clone())),
             None => Transformed::no(Expr::Column(column)),
         }),
+        other => Ok(Transformed::no(other)),
+    })
+    .map(|t| t.data)
+}
+
+/// References to the outer query, as its columns: they stand beside the subquery's in the join.
+fn beside_outer(expr: Expr, outer: &LogicalPlan) -> DataFusionResult<Expr> {
+    expr.transform(|e| match e {
+        Expr::OuterReferenceColumn(_, column) if outer.schema().has_column(&column) => Ok(Transformed::yes(Expr::Column(column))),
         other => Ok(Transformed::no(other)),
     })
     .map(|t| t.data)
@@ -108,7 +118,8 @@ fn join(outer: &LogicalPlan, subquery: &Subquery, number: usize) -> DataFusionRe
     let mut aggregates = Vec::new();
     for (i, expr) in aggregate.aggr_expr.iter().enumerate() {
         let name = format!("squilla_value_{number}_{i}");
-        aggregates.push(filtered(renamed(expr.clone().unalias(), &names)?, &matched)?.alias(&name));
+        let expr = beside_outer(renamed(expr.clone().unalias(), &names)?, outer)?;
+        aggregates.push(filtered(expr, &matched)?.alias(&name));
         if let Some(old) = aggregate.schema.columns().get(i) {
             values.insert(old.clone(), Column::new_unqualified(name));
         }

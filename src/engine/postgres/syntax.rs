@@ -4,8 +4,8 @@
 //! Deliberately absent: decisions.
 
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident,
-    LambdaFunction, LambdaFunctionParameter, LambdaSyntax, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Value,
+    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments,
+    Ident, LambdaFunction, LambdaFunctionParameter, LambdaSyntax, ObjectName, ObjectNamePart, OneOrManyWithParens, OrderByExpr, Value,
 };
 
 /// A string literal.
@@ -25,6 +25,32 @@ pub fn literal(expr: &Expr) -> Option<&str> {
         },
         Expr::Nested(inner) => literal(inner),
         _ => None,
+    }
+}
+
+/// Names after a point are names of fields, whatever else is called so: `a.b[1]` is the column `a.b`, `(f()).n` is a field.
+pub fn plain_access(expr: &mut Expr) {
+    let Expr::CompoundFieldAccess { root, access_chain } = expr else { return };
+    while let (Expr::Identifier(_) | Expr::CompoundIdentifier(_), Some(AccessExpr::Dot(Expr::Identifier(_)))) = (root.as_ref(), access_chain.first())
+    {
+        let AccessExpr::Dot(Expr::Identifier(field)) = access_chain.remove(0) else { return };
+        let mut names = match root.as_ref() {
+            Expr::Identifier(name) => vec![name.clone()],
+            Expr::CompoundIdentifier(names) => names.clone(),
+            _ => return,
+        };
+        names.push(field);
+        **root = Expr::CompoundIdentifier(names);
+    }
+    for access in access_chain.iter_mut() {
+        if let AccessExpr::Dot(name) = access
+            && let Expr::Identifier(id) = name
+        {
+            *name = text(folded(id));
+        }
+    }
+    if access_chain.is_empty() {
+        *expr = std::mem::replace(root.as_mut(), Expr::value(Value::Null));
     }
 }
 

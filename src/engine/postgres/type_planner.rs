@@ -8,11 +8,12 @@ use std::sync::Arc;
 use arrow::datatypes::FieldRef;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::planner::TypePlanner;
-use sqlparser::ast::DataType;
+use sqlparser::ast::{DataType, ObjectName};
 use squilla_core::error::{Error, Kind};
 use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
+use crate::postgres::syntax::folded;
 
 /// The planner.
 #[derive(Debug, Default)]
@@ -24,8 +25,19 @@ pub fn sql_type(ty: &DataType) -> Option<SqlType> {
         // float(n): up to 24 bits are single precision.
         DataType::Float(sqlparser::ast::ExactNumberInfo::Precision(n)) => Some(if *n <= 24 { SqlType::Float4 } else { SqlType::Float8 }),
         DataType::Regclass => SqlType::parse("regclass"),
+        DataType::Custom(name, modifiers) => SqlType::parse(&ty.to_string()).or_else(|| SqlType::parse(&unquoted(name, modifiers))),
         other => SqlType::parse(&other.to_string()),
     }
+}
+
+/// `"pg_catalog"."int4"` as `int4`.
+fn unquoted(name: &ObjectName, modifiers: &[String]) -> String {
+    let mut parts: Vec<String> = name.0.iter().filter_map(|p| p.as_ident()).map(folded).collect();
+    if parts.len() > 1 && parts.first().is_some_and(|schema| schema == "pg_catalog") {
+        parts.remove(0);
+    }
+    let name = parts.join(".");
+    if modifiers.is_empty() { name } else { format!("{name}({})", modifiers.join(",")) }
 }
 
 impl TypePlanner for PostgresTypes {

@@ -21,7 +21,7 @@ use crate::bind::calls::CallContext;
 use crate::bind::relations::{BoundSource, Relations};
 use crate::catalog::data::{CatalogData, RelationKind};
 use crate::error::{from_datafusion, from_datafusion_in};
-use crate::session::parameters::{by_place, declare};
+use crate::session::parameters::{by_place, declare, spell, types};
 use crate::session::relations::{Catalogs, StatementRelations};
 use crate::session::view::SessionView;
 use crate::session::{Session, sql_functions};
@@ -62,6 +62,18 @@ impl Session {
         self.plan_with(statement, text, given, Around { tables, ..Around::default() }).await.map(|planned| planned.plan)
     }
 
+    /// Types of the parameters of a query over tables of this statement.
+    pub async fn types_over(
+        self: &Arc<Self>,
+        statement: ast::Statement,
+        text: &str,
+        given: &[Option<SqlType>],
+        tables: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    ) -> Result<Vec<SqlType>> {
+        let planned = self.plan_with(statement, text, given, Around { tables, ..Around::default() }).await?;
+        types(&planned.plan, &planned.given)
+    }
+
     /// Binds and plans the body of a function; `nesting` functions are being planned around it.
     pub(crate) async fn plan_body(
         self: &Arc<Self>,
@@ -86,6 +98,9 @@ impl Session {
         let data = self.snapshot();
         let search_path = self.search_path(&data);
         let given = by_place(&mut statement, given);
+        if let Some(values) = values {
+            spell(&mut statement, &given, values);
+        }
         declare(&mut statement, &given);
         let lookup = Lookup { data: &data, search_path: &search_path, values };
         let context = CallContext { functions: &self.database.functions, settings: &settings };

@@ -124,8 +124,10 @@ impl Session {
         let planned = self.plan_with(query, &statement.source, given, Around::default()).await?;
         let parameters = typing::types(&planned.plan, &planned.given)?;
         let fields = Arc::new(self.result_fields(&planned.plan));
-        // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
-        let version = if planned.late { None } else { Some(version) };
+        // Sources that parameters name, and the scale of numerics, are known when the statement is executed: no version of
+        // the catalog is theirs.
+        let late = planned.late || parameters.contains(&SqlType::Numeric(None));
+        let version = if late { None } else { Some(version) };
         Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
     }
 
