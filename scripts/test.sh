@@ -39,6 +39,8 @@ step integration-tests cargo test --release -p squilla-tests --locked --no-fail-
 step records-on-1-worker env WORKERS=1 cargo test --release -p squilla-tests --locked records_over_the_simple
 step records-on-3-workers env WORKERS=3 cargo test --release -p squilla-tests --locked records_over_the_simple
 step workloads-on-2-workers env WORKERS=2 cargo test --release -p squilla-tests --locked acceptance
+# Programs of dbt, Python, JDBC and ODBC, where their clients can be installed.
+step clients scripts/test-clients.sh
 step docs "$CARGO_TARGET_DIR/release/squilla" docs --check
 step doc cargo doc --release --workspace --exclude squilla-tests --no-deps --locked
 # Without cargo-deny, the test tidy::licences has checked the licences.

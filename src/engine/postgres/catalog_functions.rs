@@ -54,6 +54,9 @@ const fn visible(name: &'static str, call: &'static [Overload]) -> Function {
 
 const NOTHING: &[Overload] = &[Overload { arguments: "oid", returns: "boolean", call: |_, _| Ok(Value::Null) }];
 
+/// All objects of the kind are in pg_catalog.
+const ALWAYS: &[Overload] = &[Overload { arguments: "oid", returns: "boolean", call: |_, _| Ok(true.into()) }];
+
 /// `pg_*_is_visible`.
 pub static VISIBILITY: &[Function] = &[
     visible("pg_table_is_visible", &[Overload { arguments: "oid", returns: "boolean", call: |c, a| Ok(c.view.relation_visible(oid(&a[0])).into()) }]),
@@ -71,10 +74,10 @@ pub static VISIBILITY: &[Function] = &[
     visible("pg_opfamily_is_visible", NOTHING),
     visible("pg_conversion_is_visible", NOTHING),
     visible("pg_statistics_obj_is_visible", NOTHING),
-    visible("pg_ts_config_is_visible", NOTHING),
-    visible("pg_ts_dict_is_visible", NOTHING),
-    visible("pg_ts_parser_is_visible", NOTHING),
-    visible("pg_ts_template_is_visible", NOTHING),
+    visible("pg_ts_config_is_visible", ALWAYS),
+    visible("pg_ts_dict_is_visible", ALWAYS),
+    visible("pg_ts_parser_is_visible", ALWAYS),
+    visible("pg_ts_template_is_visible", ALWAYS),
 ];
 
 fn with_proc(context: &Context<'_>, arguments: &[Value], print: impl Fn(&Proc) -> Value) -> Result<Value> {

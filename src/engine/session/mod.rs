@@ -11,6 +11,7 @@ pub mod cursor;
 pub mod identity;
 pub mod notify;
 pub mod origin;
+pub mod output_types;
 pub mod parameters;
 pub mod planning;
 pub mod progress;

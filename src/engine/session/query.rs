@@ -26,6 +26,7 @@ use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
 use crate::session::origin::Origins;
+use crate::session::output_types;
 use crate::session::planning::Around;
 use crate::session::stream::{self as running, Stop};
 use crate::session::{Execution, Prepared, ResultField, RowStream, RowsTag, Session, TransactionStatus, parameters as typing, task};
@@ -301,7 +302,7 @@ impl Session {
         let origins = Origins { data: &data, path: &path };
         let field = |(i, field): (usize, &arrow::datatypes::FieldRef)| {
             let (table_oid, column_number) = origins.of(plan, i).unwrap_or((0, 0));
-            ResultField { name: column_names::shown(field.name()).to_owned(), ty: SqlType::of_field(field), table_oid, column_number }
+            ResultField { name: column_names::shown(field.name()).to_owned(), ty: output_types::of(plan, i), table_oid, column_number }
         };
         plan.schema().fields().iter().enumerate().map(field).collect()
     }

@@ -23,6 +23,7 @@ pub mod shapes_squilla;
 pub mod shapes_tables;
 pub mod shapes_views;
 pub mod statistics;
+pub mod text_search;
 pub mod table;
 pub mod types;
 pub mod view;

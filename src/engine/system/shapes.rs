@@ -12,7 +12,7 @@ use crate::system::shapes_squilla::SQUILLA;
 use crate::system::shapes_tables::TABLES;
 use crate::system::shapes_views::VIEWS;
 use crate::system::workers::{self, WORKERS};
-use crate::system::{classes, cluster, dependencies, information, keys, operators, own, procs, progress, routines, statistics, types};
+use crate::system::{classes, cluster, dependencies, information, keys, operators, own, procs, progress, routines, statistics, text_search, types};
 
 /// All of them.
 pub fn all() -> impl Iterator<Item = &'static Shape> {
@@ -75,6 +75,10 @@ const KEPT: &[(&str, &str, Fill)] = &[
     ("pg_catalog", "pg_language", cluster::pg_language),
     ("pg_catalog", "pg_tablespace", cluster::pg_tablespace),
     ("pg_catalog", "pg_collation", cluster::pg_collation),
+    ("pg_catalog", "pg_ts_config", text_search::pg_ts_config),
+    ("pg_catalog", "pg_ts_parser", text_search::pg_ts_parser),
+    ("pg_catalog", "pg_ts_dict", text_search::pg_ts_dict),
+    ("pg_catalog", "pg_ts_template", text_search::pg_ts_template),
     ("pg_catalog", "pg_foreign_data_wrapper", cluster::pg_foreign_data_wrapper),
     ("pg_catalog", "pg_foreign_server", cluster::pg_foreign_server),
     ("pg_catalog", "pg_user_mappings", cluster::pg_user_mappings),
