@@ -161,6 +161,8 @@ settings! {
         "xmloption" Enum(&["content", "document"]), "content", User, "Accepted.";
         "jit" Bool, "off", User, "Accepted.";
         "geqo" Bool, "off", User, "Accepted.";
+        "synchronize_seqscans" Bool, "on", User, "Accepted.";
+        "quote_all_identifiers" Bool, "off", User, "Accepted.";
         "enable_seqscan" Bool, "on", User, "Accepted.";
         "synchronous_commit" Enum(&["on", "off", "local", "remote_write", "remote_apply"]), "on", User, "Whether a commit waits for the disk.";
         "session_replication_role" Enum(&["origin", "replica", "local"]), "origin", Superuser, "Accepted.";

@@ -12,6 +12,7 @@ pub mod explain;
 mod grant;
 pub mod order;
 pub mod role;
+mod spelled;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -120,8 +121,9 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| located(ParserError::from(e), sql, None))?;
     check_chains(&tokens, depth_max)?;
     check_parameters(&tokens)?;
-    let mut parser =
-        Parser::new(&dialect).with_recursion_limit(depth_max).with_tokens_with_locations(alter::do_nothing(order::normal(join_operators(tokens))));
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(depth_max)
+        .with_tokens_with_locations(alter::do_nothing(order::normal(join_operators(spelled::known(tokens)))));
     let mut statements = Vec::new();
     let source: Arc<str> = Arc::from(sql);
     loop {
@@ -324,7 +326,30 @@ pub(crate) fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Par
     if let Some(found) = alter::alter(parser) {
         return Ok(StatementKind::Alter(Box::new(found)));
     }
-    parser.parse_statement().map(|s| StatementKind::Sql(Box::new(s)))
+    let mut statement = parser.parse_statement()?;
+    with_data(parser, &mut statement)?;
+    Ok(StatementKind::Sql(Box::new(statement)))
+}
+
+/// `WITH [NO] DATA` behind the query of a table or materialized view.
+fn with_data(parser: &mut Parser, statement: &mut ast::Statement) -> Parsed<()> {
+    if !matches!(statement, ast::Statement::CreateTable(_) | ast::Statement::CreateView(_)) || !accept(parser, "WITH") {
+        return Ok(());
+    }
+    let empty = accept(parser, "NO");
+    expect(parser, "DATA")?;
+    match statement {
+        ast::Statement::CreateTable(create) => {
+            if let Some(query) = create.query.as_mut().filter(|_| empty) {
+                let none = format!("SELECT * FROM ({query}) AS no_data LIMIT 0");
+                *query = Parser::new(&PostgreSqlDialect {}).try_with_sql(&none)?.parse_query()?;
+            }
+        }
+        // A field of another dialect, which no statement here can set otherwise: the view is not filled.
+        ast::Statement::CreateView(create) if create.materialized => create.with_no_schema_binding = empty,
+        _ => return parser.expected("end of statement", parser.peek_token()),
+    }
+    Ok(())
 }
 
 /// `TABLE name`: all of its rows.

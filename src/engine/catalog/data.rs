@@ -335,6 +335,9 @@ pub struct Materialized {
     /// OIDs of the relations that the query names.
     #[serde(default)]
     pub depends_on: Vec<u32>,
+    /// WITH NO DATA: it cannot be read before REFRESH.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpopulated: bool,
 }
 
 /// A sequence. Its position is no part of any snapshot.

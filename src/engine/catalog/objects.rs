@@ -175,7 +175,7 @@ fn table(data: &CatalogData, schema: &str, name: &str, relation: &Relation) -> T
             info.bytes = Some(files.bytes());
             info.rows = Some(files.live_rows());
             if let Some(query) = materialized {
-                info.kind = TableKind::Materialized { sql: query.sql.clone(), populated: true };
+                info.kind = TableKind::Materialized { sql: query.sql.clone(), populated: !query.unpopulated };
             }
         }
         RelationKind::View { sql, .. } => info.kind = TableKind::View { sql: sql.clone() },

@@ -233,10 +233,18 @@ pub async fn materialized(session: &Arc<Session>, create: &CreateView, statement
     }
     let mut kind = RelationKind::table();
     if let RelationKind::Table { materialized, .. } = &mut kind {
-        *materialized = Some(Materialized { sql: create.query.to_string(), depends_on: depends_on(session, &create.query) });
+        let depends_on = depends_on(session, &create.query);
+        *materialized = Some(Materialized { sql: create.query.to_string(), depends_on, unpopulated: create.with_no_schema_binding });
     }
     let names = create.columns.iter().map(|c| crate::statement::ident_text(&c.name)).collect();
-    let rows = create_as(session, (schema, name), &create.query, names, statement, Vec::new(), kind).await?;
+    let query = match create.with_no_schema_binding {
+        true => write::query_of(session, &format!("SELECT * FROM ({}) AS no_data LIMIT 0", create.query))?,
+        false => create.query.clone(),
+    };
+    let rows = create_as(session, (schema, name), &query, names, statement, Vec::new(), kind).await?;
+    if create.with_no_schema_binding {
+        return done("CREATE MATERIALIZED VIEW");
+    }
     done(format!("SELECT {rows}"))
 }
 
@@ -257,6 +265,9 @@ pub async fn refresh(session: &Arc<Session>, refresh: &Refresh, statement: &Stat
     session.edit(|data| {
         let relation = data.relation_mut(&target.schema, &target.name)?;
         relation.files_mut().into_iter().for_each(|f| f.clear());
+        if let RelationKind::Table { materialized: Some(view), .. } = &mut relation.kind {
+            view.unpopulated = refresh.empty;
+        }
         Ok(())
     })?;
     if let Some(running) = running {

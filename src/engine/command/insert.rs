@@ -53,11 +53,16 @@ fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &
             if width > columns.len() {
                 return Err(Error::new(Kind::Syntax, "INSERT has more expressions than target columns"));
             }
+            // Where one row has a parameter or DEFAULT, the literals of the others take the type of the column with it.
+            let untyped = |e: &ast::Expr| write::is_parameter(e) || write::is_default(e);
+            let typed: Vec<bool> = (0..width).map(|i| rows.rows.len() > 1 && rows.rows.iter().any(|r| r.get(i).is_some_and(untyped))).collect();
             for row in &mut rows.rows {
                 for (i, value) in row.iter_mut().enumerate() {
                     if let Some(column) = column(i) {
                         let expr = std::mem::replace(value, write::null());
-                        *value = given(session, expr, column)?;
+                        let literal = matches!(expr, ast::Expr::Value(_)) && typed.get(i) == Some(&true);
+                        let expr = given(session, expr, column)?;
+                        *value = if literal { write::as_column(expr, column)? } else { expr };
                     }
                 }
             }

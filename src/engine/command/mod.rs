@@ -225,6 +225,7 @@ async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::State
         S::StartTransaction { modes, begin, .. } => sessions::begin(session, modes, *begin),
         S::Commit { chain, .. } => sessions::commit(session, *chain).await,
         S::Rollback { savepoint, chain } => sessions::rollback(session, savepoint.as_ref(), *chain),
+        S::Lock(lock) => ddl::lock(session, lock),
         S::Savepoint { name } => sessions::savepoint(session, name),
         S::ReleaseSavepoint { name } => sessions::release(session, name),
         S::Prepare { name, data_types, statement: inner } => sessions::prepare(session, name, data_types, inner, statement).await,

@@ -154,7 +154,8 @@ pub fn parsed(session: &Arc<Session>, text: &str) -> Result<Expr> {
 /// A given value for a column: DEFAULT becomes its default, a bare parameter takes its type.
 pub fn given(session: &Arc<Session>, expr: Expr, column: &ColumnEntry) -> Result<Expr> {
     if is_default(&expr) {
-        return column.default.as_ref().map_or_else(|| Ok(null()), |text| parsed(session, text));
+        let default = column.default.as_ref().map_or_else(|| Ok(null()), |text| parsed(session, text))?;
+        return if matches!(default, Expr::Value(_)) { as_column(default, column) } else { Ok(default) };
     }
     if column.identity == Some(crate::catalog::data::Identity::Always) {
         return Err(Error::new(Kind::GeneratedAlways, format!("cannot insert a non-DEFAULT value into column \"{}\"", column.name))
@@ -165,8 +166,21 @@ pub fn given(session: &Arc<Session>, expr: Expr, column: &ColumnEntry) -> Result
 
 /// A bare parameter as the type of the column that it goes into.
 pub fn of_type(expr: Expr, column: &ColumnEntry) -> Result<Expr> {
-    let placeholder = matches!(&expr, Expr::Value(v) if matches!(v.value, Value::Placeholder(_)));
-    Ok(if placeholder { typed(expr, &column.sql_type()?) } else { expr })
+    if is_parameter(&expr) { as_column(expr, column) } else { Ok(expr) }
+}
+
+/// Whether an expression is a bare parameter.
+pub fn is_parameter(expr: &Expr) -> bool {
+    matches!(expr, Expr::Value(v) if matches!(v.value, Value::Placeholder(_)))
+}
+
+/// A literal or parameter as the type of the column that it goes into.
+pub fn as_column(expr: Expr, column: &ColumnEntry) -> Result<Expr> {
+    match expr {
+        // A parameter that has its type already.
+        Expr::Cast { .. } => Ok(expr),
+        expr => Ok(typed(expr, &column.sql_type()?)),
+    }
 }
 
 /// Rows of the target that the statement deletes or replaces.

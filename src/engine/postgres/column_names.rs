@@ -15,6 +15,9 @@ use crate::system::types;
 /// Stands between a name and the number that makes it unique; no SQL text can hold it in a name by accident.
 pub const MARK: char = '\u{1}';
 
+/// Columns of the system, which become calls: those have other names.
+const SYSTEM: &[&str] = &["tableoid", "xmin"];
+
 /// The name as a client sees it.
 pub fn shown(name: &str) -> &str {
     name.split(MARK).next().unwrap_or(name)
@@ -121,8 +124,8 @@ pub fn assign(select: &mut Select, outermost: bool) {
     for item in &mut select.projection {
         match item {
             SelectItem::UnnamedExpr(expr) => {
-                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
                 let wanted = name(expr);
+                let plain = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) && !SYSTEM.contains(&wanted.as_str());
                 let given = if plain && beside_wildcard {
                     // A name that is taken, so that it gets a mark.
                     unique(&wanted, &HashSet::from([wanted.clone()]))

@@ -17,7 +17,7 @@ use squilla_core::error::{Error, Kind, Result};
 use crate::postgres::rewrite::integer;
 use crate::postgres::syntax::{arguments, call, folded, function_name, strip_schema};
 use crate::postgres::table_functions::TABLE_FUNCTIONS;
-use crate::postgres::{expand_array, json, json_path, regexp, series};
+use crate::postgres::{expand_array, json, json_path, options, regexp, series};
 
 /// Set-returning functions that unnest what functions give: the columns, and for each the function of its array.
 const UNNESTED: &[(&str, &[(&str, &str)])] = &[
@@ -34,6 +34,7 @@ const UNNESTED: &[(&str, &[(&str, &str)])] = &[
     ("jsonb_path_query", &[("jsonb_path_query", json_path::QUERY)]),
     ("regexp_split_to_table", &[("regexp_split_to_table", "regexp_split_to_array")]),
     ("string_to_table", &[("string_to_table", "string_to_array")]),
+    ("pg_options_to_table", &[("option_name", options::NAMES), ("option_value", options::VALUES)]),
     ("generate_subscripts", &[("generate_subscripts", expand_array::SUBSCRIPTS)]),
 ];
 

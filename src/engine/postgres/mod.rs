@@ -42,6 +42,7 @@ pub mod list_rows;
 pub mod names;
 pub mod number;
 pub mod number_format;
+pub mod options;
 pub mod ordered_aggregate;
 pub mod output;
 pub mod patterns;

@@ -10,6 +10,7 @@ use crate::catalog::data::SUPERUSER;
 use crate::catalog::roles::{EVERYBODY, Object};
 use crate::postgres::catalog_functions::{functions, object, oid, text};
 use crate::postgres::function::Context;
+use crate::system::acl;
 use crate::system::information::is_member;
 use crate::system::relation::Value;
 
@@ -143,6 +144,12 @@ fn member(context: &Context<'_>, arguments: &[Value]) -> Result<Value> {
 functions! {
     /// Privileges.
     PRIVILEGES:
+    "acldefault" Immutable true "the privileges on an object that was granted nothing" {
+        "\"char\", oid" => "text[]" = |c, a| {
+            let owner = c.view.roles.iter().find(|r| r.oid == oid(&a[1])).map_or("unknown", |r| r.name.as_str());
+            Ok(acl::defaults(&text(a.first()), owner).into())
+        };
+    }
     "has_table_privilege" Stable true "whether a role may use a relation" {
         "regclass, text" => "boolean" = |c, a| relation(c, a, TABLE, 0);
         "regrole, regclass, text" => "boolean" = |c, a| relation(c, a, TABLE, 0);

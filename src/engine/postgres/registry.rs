@@ -22,7 +22,7 @@ use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{
     aggregate, arithmetic, bounded, buckets, bytes, cast, checked, encoding, expand_array, fields, hashing, json, json_edit, json_path, number,
-    ordered_aggregate, regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
+    options, ordered_aggregate, regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
 };
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
@@ -39,6 +39,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.extend(json_edit::udfs());
     all.extend(json_path::udfs());
     all.extend(regexp::udfs());
+    all.extend(options::udfs());
     all.push(whole_row::udf());
     all.extend(hashing::udfs());
     all.push(buckets::udf());

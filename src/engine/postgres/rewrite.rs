@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, Value, VisitMut, VisitorMut,
+    Statement, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 
@@ -139,7 +139,7 @@ impl VisitorMut for Rewriter {
 /// arithmetic it stays as it is: beside a bigint it would be widened again.
 pub fn integer(expr: &mut Expr) {
     let number = match &*expr {
-        Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus | sqlparser::ast::UnaryOperator::Plus, expr } => expr.as_ref(),
+        Expr::UnaryOp { op: UnaryOperator::Minus | UnaryOperator::Plus, expr } => expr.as_ref(),
         other => other,
     };
     let fits = matches!(number, Expr::Value(v) if matches!(&v.value, Value::Number(n, false) if n.parse::<i32>().is_ok()));
@@ -151,7 +151,7 @@ pub fn integer(expr: &mut Expr) {
 
 /// `-2 ^ 2` is `(-2) ^ 2`: a sign binds closer than a power.
 fn negative_power(expr: &mut Expr) {
-    use sqlparser::ast::UnaryOperator::{Minus, Plus};
+    use UnaryOperator::{Minus, Plus};
     let Expr::UnaryOp { op: sign @ (Minus | Plus), expr: inner } = expr else { return };
     if !matches!(inner.as_ref(), Expr::BinaryOp { op: BinaryOperator::PGExp, .. }) {
         return;
@@ -321,10 +321,32 @@ impl Rewriter {
     }
 }
 
+/// Operators before a number that are functions.
+fn unary(op: &UnaryOperator, operand: &Expr) -> Option<Expr> {
+    let function = match op {
+        UnaryOperator::PGAbs => "abs",
+        UnaryOperator::PGSquareRoot => "sqrt",
+        UnaryOperator::PGCubeRoot => "cbrt",
+        UnaryOperator::BitwiseNot => {
+            // Two's complement: all bits turned are one less than the negative.
+            let negative = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(Expr::Nested(Box::new(operand.clone()))) };
+            let one = Box::new(Expr::value(Value::Number("1".into(), false)));
+            return Some(Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(negative), op: BinaryOperator::Minus, right: one })));
+        }
+        _ => return None,
+    };
+    Some(call(function, vec![operand.clone()]))
+}
+
 /// Shapes with a syntax of their own.
 fn spelled(expr: &mut Expr) -> Result<()> {
     let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
     match expr {
+        Expr::UnaryOp { op, expr: inner } => {
+            if let Some(made) = unary(op, inner) {
+                *expr = made;
+            }
+        }
         Expr::Collate { expr: inner, collation } => {
             collate(collation)?;
             *expr = taken(inner);

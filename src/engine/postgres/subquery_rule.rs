@@ -86,7 +86,7 @@ fn join(outer: &LogicalPlan, subquery: &Subquery, number: usize) -> DataFusionRe
     let Some((output, aggregate)) = aggregate(&subquery.subquery) else { return Ok(None) };
     let mut pull = PullUpCorrelatedExpr::new();
     let inner = aggregate.input.as_ref().clone().rewrite(&mut pull)?.data;
-    if !pull.can_pull_up {
+    if !pull.can_pull_up || decorrelate::correlated(&inner) {
         return Ok(None);
     }
     let alias = format!("squilla_subquery_{number}");

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, TableProvider};
 use datafusion::common::Result as DfResult;
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Kind, Result};
 
-use crate::catalog::data::{CatalogData, RelationKind};
+use crate::catalog::data::{CatalogData, RelationKind, SequenceEntry};
 use crate::error::to_datafusion;
 use crate::table::Tables;
 
@@ -23,6 +23,8 @@ pub const PATH_SCHEMA: &str = "$path";
 pub trait OtherRelations: Send + Sync + std::fmt::Debug {
     /// A system relation (pg_catalog, information_schema, squilla).
     fn system(&self, schema: &str, name: &str) -> Option<Arc<dyn TableProvider>>;
+    /// The one row of a sequence: last_value, log_cnt, is_called.
+    fn sequence(&self, oid: u32, sequence: &SequenceEntry) -> Result<Arc<dyn TableProvider>>;
 }
 
 /// The relations of one statement.
@@ -67,7 +69,15 @@ impl StatementRelations {
             return Ok(Some(system));
         }
         match self.data.schemas.get(schema).and_then(|s| s.relations.get(name)) {
-            Some(relation) if matches!(relation.kind, RelationKind::Table { .. }) => self.store.scan(relation).map(Some),
+            Some(relation) => match &relation.kind {
+                RelationKind::Table { materialized: Some(view), .. } if view.unpopulated => {
+                    Err(Error::new(Kind::NotInPrerequisiteState, format!("materialized view \"{name}\" has not been populated"))
+                        .hint("Use the REFRESH MATERIALIZED VIEW command."))
+                }
+                RelationKind::Table { .. } => self.store.scan(relation).map(Some),
+                RelationKind::Sequence(sequence) => self.other.sequence(relation.oid, sequence).map(Some),
+                _ => Ok(None),
+            },
             _ => Ok(None),
         }
     }

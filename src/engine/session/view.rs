@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Weak};
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Schema;
 use datafusion::catalog::{TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::Result as DfResult;
@@ -14,7 +14,9 @@ use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
+use crate::catalog::data::SequenceEntry;
 use crate::database::Database;
+use crate::error::{from_arrow, from_datafusion};
 use crate::run::{ShuffleRow, WorkerRow};
 use crate::session::cursor::Cursor;
 use crate::session::relations::OtherRelations;
@@ -86,6 +88,22 @@ impl OtherRelations for SessionView {
         let source: Arc<dyn ViewSource> = Arc::new(SessionView(Weak::clone(&self.0)));
         SystemTable::new(schema, name, source).map(|t| Arc::new(t) as _)
     }
+
+    fn sequence(&self, oid: u32, sequence: &SequenceEntry) -> Result<Arc<dyn TableProvider>> {
+        let next = self.0.upgrade().and_then(|s| s.database.catalog.position(oid));
+        let last = next.map_or(sequence.start, |next| next.saturating_sub(sequence.increment));
+        // A sequence that was set to its start and not asked since has not been called either.
+        let called = next.is_some_and(|next| next != sequence.start);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![if called { last } else { sequence.start }])),
+            Arc::new(Int64Array::from(vec![0])),
+            Arc::new(BooleanArray::from(vec![called])),
+        ];
+        let fields = [("last_value", SqlType::Int8), ("log_cnt", SqlType::Int8), ("is_called", SqlType::Bool)];
+        let schema = Arc::new(Schema::new(fields.map(|(name, ty)| ty.field(name)).to_vec()));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns).map_err(from_arrow)?;
+        Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]]).map_err(from_datafusion)?))
+    }
 }
 
 /// What the picture of a session reads when it is asked: it may be asked after the session has ended.
@@ -125,6 +143,10 @@ impl Live for Now {
             };
             session.database.row_errors.entries().into_iter().map(row).collect()
         })
+    }
+
+    fn sequence_next(&self, oid: u32) -> Option<i64> {
+        self.0.upgrade().and_then(|session| session.database.catalog.position(oid))
     }
 
     fn workers(&self) -> Vec<WorkerRow> {

@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
+use crate::catalog::roles::Object;
 use crate::postgres::definitions;
+use crate::system::acl;
 use crate::system::objects::{ConstraintKind, Identity, TableInfo, TableKind};
 use crate::system::procs::descriptions as other_descriptions;
 use crate::system::relation::{Column, Rows};
@@ -70,6 +72,7 @@ pub fn pg_class(view: &SystemView, rows: &mut Rows) -> Result<()> {
         let method = access_method(t);
         let stored = method != 0 || matches!(t.kind, TableKind::Sequence(_));
         let foreign = t.constraints.iter().any(|c| matches!(c.kind, ConstraintKind::Foreign { .. }));
+        let object = Object::Relation(t.oid);
         let tuples = if matches!(t.kind, TableKind::Sequence(_)) { 1.0 } else { t.rows.map_or(-1.0, |r| r as f64) };
         rows.push([
             ("oid", t.oid.into()),
@@ -90,6 +93,7 @@ pub fn pg_class(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("relhastriggers", (foreign || referred.contains(&t.oid)).into()),
             ("relispopulated", (!matches!(t.kind, TableKind::Materialized { populated: false, .. })).into()),
             ("relreplident", (if method != 0 { "d" } else { "n" }).into()),
+            ("relacl", acl::items(&view.catalog, &object, &t.owner).into()),
         ]);
         for i in &t.indexes {
             rows.push([
@@ -278,7 +282,12 @@ pub fn pg_namespace(view: &SystemView, rows: &mut Rows) -> Result<()> {
         rows.push([("oid", (*oid).into()), ("nspname", (*name).into()), ("nspowner", oids::SUPERUSER_OID.into())]);
     }
     for s in view.schemas.iter() {
-        rows.push([("oid", s.oid.into()), ("nspname", (&s.name).into()), ("nspowner", view.role_oid(&s.owner).into())]);
+        rows.push([
+            ("oid", s.oid.into()),
+            ("nspname", (&s.name).into()),
+            ("nspowner", view.role_oid(&s.owner).into()),
+            ("nspacl", acl::items(&view.catalog, &Object::Schema(s.oid), &s.owner).into()),
+        ]);
     }
     Ok(())
 }

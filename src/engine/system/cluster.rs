@@ -6,6 +6,9 @@
 use squilla_core::error::Result;
 use squilla_core::settings::{Context, SETTINGS, SettingKind, Source};
 
+use crate::catalog::data::SUPERUSER;
+use crate::catalog::roles::Object;
+use crate::system::acl;
 use crate::system::objects::RoleInfo;
 use crate::system::oids;
 use crate::system::relation::{Rows, Value};
@@ -24,6 +27,7 @@ pub fn pg_database(view: &SystemView, rows: &mut Rows) -> Result<()> {
         ("dattablespace", oids::TABLESPACE_OID.into()),
         ("datcollate", view.settings.get("lc_collate").into()),
         ("datctype", view.settings.get("lc_ctype").into()),
+        ("datacl", acl::items(&view.catalog, &Object::Database, SUPERUSER).into()),
     ]);
     Ok(())
 }

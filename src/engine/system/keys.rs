@@ -250,7 +250,7 @@ pub fn pg_sequences(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("increment_by", s.increment.into()),
             ("cycle", s.cycle.into()),
             ("cache_size", s.cache.into()),
-            ("last_value", s.last.into()),
+            ("last_value", view.live.sequence_next(t.oid).map(|next| next.saturating_sub(s.increment)).filter(|last| *last >= s.min).into()),
         ]);
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! functions and settings; names and types of columns are PostgreSQL's. Deliberately absent: storage of any kind, and
 //! functions over the catalog (`postgres`).
 
+pub mod acl;
 pub mod classes;
 pub mod cluster;
 pub mod dependencies;
@@ -23,8 +24,8 @@ pub mod shapes_squilla;
 pub mod shapes_tables;
 pub mod shapes_views;
 pub mod statistics;
-pub mod text_search;
 pub mod table;
+pub mod text_search;
 pub mod types;
 pub mod view;
 pub mod workers;

@@ -224,6 +224,10 @@ pub trait Live: Send + Sync + std::fmt::Debug {
     fn row_errors(&self) -> Vec<RowErrorRow> {
         Vec::new()
     }
+    /// The value that a sequence gives next; None for one that was never asked.
+    fn sequence_next(&self, _oid: u32) -> Option<i64> {
+        None
+    }
     /// Workers of the cluster.
     fn workers(&self) -> Vec<crate::run::WorkerRow> {
         Vec::new()

@@ -80,7 +80,9 @@ impl CopyReader {
         }
         self.parse(true)?;
         match self.options.format {
-            CopyFormat::Binary if !self.ended => Err(bad("unexpected EOF in COPY data")),
+            CopyFormat::Binary if !self.begun => Err(bad("COPY file signature not recognized")),
+            // Between rows the trailer may be missing, as in PostgreSQL.
+            CopyFormat::Binary if !self.ended && !self.buffer.is_empty() => Err(bad("unexpected EOF in COPY data")),
             CopyFormat::Csv if self.quoted => {
                 self.line += 1;
                 let place = self.place(None, Some(&self.buffer));

@@ -7,11 +7,12 @@ use sqlparser::ast::{
     AccessExpr, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause, FunctionArguments, OrderByExpr, Subscript,
     WindowType,
 };
-use squilla_core::types::SqlType;
+use squilla_core::types::{RegKind, SqlType};
 
-use crate::postgres::syntax::{folded, function_name};
+use crate::postgres::names;
+use crate::postgres::syntax::{folded, function_name, literal};
 use crate::statement::name_parts;
-use crate::system::procs::quote_identifier;
+use crate::system::procs::{quote_identifier, quote_literal};
 use crate::system::types;
 
 use super::Printer;
@@ -107,6 +108,18 @@ impl Printer<'_> {
         }
     }
 
+    /// The sequence of `nextval('s')`, which is a regclass; false for other arguments.
+    fn sequence(&mut self, function: &str, arg: &FunctionArg) -> bool {
+        if !matches!(function, "nextval" | "currval" | "setval") {
+            return false;
+        }
+        let Some(text) = argument(arg).and_then(literal) else { return false };
+        let oid = names::find(self.view, RegKind::Class, text).ok().flatten();
+        let shown = oid.map_or_else(|| text.to_owned(), |oid| names::print(self.view, RegKind::Class, oid));
+        self.out.push_str(&format!("{}::regclass", quote_literal(&shown)));
+        true
+    }
+
     /// A call with all its clauses.
     pub fn call(&mut self, function: &Function, whole: &Expr) {
         let name = function_name(whole).unwrap_or_else(|| name_parts(&function.name).pop().unwrap_or_default());
@@ -140,6 +153,9 @@ impl Printer<'_> {
                 self.out.push_str(", ");
             }
             // Only text is coerced: numbers have overloads that are not looked at here.
+            if i == 0 && self.sequence(&name, arg) {
+                continue;
+            }
             let ty = declared.get(i).cloned().flatten().filter(|t| *t == SqlType::Text || argument(arg).is_some_and(|e| self.type_of(e).is_none()));
             self.argument(arg, ty.as_ref().or(same.as_ref()));
         }

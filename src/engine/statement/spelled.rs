@@ -1,0 +1,83 @@
+//! Spellings of PostgreSQL that sqlparser does not take, as tokens.
+//!
+//! In: the tokens of a text. Out: the same statements in words that the parser knows: `OPERATOR(pg_catalog.=)` is `=`, `FROM ONLY
+//! t` is `FROM t` (no table has children), ABORT is ROLLBACK. Invariant: tokens that stay keep their places in the text.
+//! Deliberately absent: anything that has to be parsed.
+
+use sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::statement::is_word;
+
+/// Words before ONLY where it is about the children of a table.
+const BEFORE_ONLY: &[&str] = &["FROM", "JOIN", "UPDATE", "TABLE", "TRUNCATE", "USING", "LOCK"];
+
+/// Replaces what is spelled otherwise here.
+pub fn known(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let unquoted = |token: &Token, word: &str| is_word(token, word);
+    let any = |tokens: &[TokenWithSpan], word: &str| tokens.iter().any(|t| unquoted(&t.token, word));
+    if any(&tokens, "OPERATOR") {
+        tokens = operators(tokens);
+    }
+    if any(&tokens, "ONLY") || any(&tokens, "ABORT") {
+        tokens = words(tokens);
+    }
+    tokens
+}
+
+/// `OPERATOR(schema.op)`, where the operator is one token.
+fn operators(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let places: Vec<usize> = tokens.iter().enumerate().filter(|(_, t)| !matches!(t.token, Token::Whitespace(_))).map(|(i, _)| i).collect();
+    let token = |n: usize| places.get(n).and_then(|i| tokens.get(*i)).map(|t| &t.token);
+    let mut replaced: Vec<(usize, usize, Token)> = Vec::new();
+    for n in 0..places.len() {
+        let named = token(n).is_some_and(|t| is_word(t, "OPERATOR"))
+            && token(n + 1) == Some(&Token::LParen)
+            && matches!(token(n + 2), Some(Token::Word(_)))
+            && token(n + 3) == Some(&Token::Period)
+            && token(n + 5) == Some(&Token::RParen);
+        if let (true, Some(operator), Some(first), Some(last)) = (named, token(n + 4), places.get(n), places.get(n + 5)) {
+            replaced.push((*first, *last, operator.clone()));
+        }
+    }
+    if replaced.is_empty() {
+        return tokens;
+    }
+    let mut out = Vec::with_capacity(tokens.len());
+    for (i, token) in tokens.into_iter().enumerate() {
+        match replaced.iter().find(|(first, last, _)| (*first..=*last).contains(&i)) {
+            None => out.push(token),
+            Some((first, _, operator)) if *first == i => out.push(TokenWithSpan { token: operator.clone(), span: token.span }),
+            Some(_) => {}
+        }
+    }
+    out
+}
+
+fn words(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut removed = Vec::new();
+    let mut aborts = Vec::new();
+    let mut before: Option<Token> = None;
+    let significant: Vec<usize> = tokens.iter().enumerate().filter(|(_, t)| !matches!(t.token, Token::Whitespace(_))).map(|(i, _)| i).collect();
+    for (n, i) in significant.iter().enumerate() {
+        let Some(token) = tokens.get(*i).map(|t| &t.token) else { continue };
+        let next = significant.get(n + 1).and_then(|j| tokens.get(*j)).map(|t| &t.token);
+        let after_table = |t: &Token| *t == Token::Comma || BEFORE_ONLY.iter().any(|w| is_word(t, w));
+        if is_word(token, "ONLY") && before.as_ref().is_some_and(after_table) && matches!(next, Some(Token::Word(_) | Token::LParen)) {
+            removed.push(*i);
+            continue;
+        }
+        if is_word(token, "ABORT") && before.as_ref().is_none_or(|t| *t == Token::SemiColon) {
+            aborts.push(*i);
+        }
+        before = Some(token.clone());
+    }
+    for i in aborts {
+        if let Some(token) = tokens.get_mut(i) {
+            token.token = Token::make_word("ROLLBACK", None);
+        }
+    }
+    for i in removed.into_iter().rev() {
+        tokens.remove(i);
+    }
+    tokens
+}
