@@ -82,7 +82,7 @@ async fn one(session: &Arc<Session>, statement: &Statement, format: Format) -> R
             return Ok(());
         }
     };
-    let mut printer = Printer::new(std::io::stdout().lock(), format, fields, &session.output_style());
+    let mut printer = Printer::new(std::io::stdout().lock(), format, fields, &session.output_style(), squilla_server::backend::reg_names(session));
     while let Some(batch) = stoppable(session, async { stream.next().await.transpose() }).await? {
         progress.suspend(|| printer.batch(&batch))?;
     }

@@ -8,7 +8,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
 use squilla_core::values::ImageView;
 use squilla_engine::session::{OutputStyle, ResultField};
-use squilla_server::encode::style::Style;
+use squilla_server::encode::style::{RegNames, Style};
 use squilla_server::encode::{OutputColumn, RowEncoder};
 
 use crate::arguments::Format;
@@ -35,9 +35,10 @@ pub struct Printer<W: Write> {
 
 impl<W: Write> Printer<W> {
     /// A printer of a result with these columns.
-    pub fn new(out: W, format: Format, fields: Arc<Vec<ResultField>>, output: &OutputStyle) -> Self {
+    pub fn new(out: W, format: Format, fields: Arc<Vec<ResultField>>, output: &OutputStyle, names: RegNames) -> Self {
         let columns = fields.iter().map(|f| OutputColumn { ty: f.ty.clone(), binary: false }).collect();
         let mut style = Style { image_encoder: Some(encode_image), bytea_hex: output.bytea_output != "escape", ..Style::default() };
+        style.reg_names = Some(names);
         style.extra_float_digits = output.extra_float_digits;
         style.set_date_style(&output.date_style);
         style.set_interval_style(&output.interval_style);

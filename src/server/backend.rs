@@ -335,8 +335,7 @@ impl Backend {
     }
 
     fn names(&self) -> RegNames {
-        let view = view(&self.session);
-        Arc::new(move |kind, oid| Some(names::print(&view(), kind, oid)))
+        reg_names(&self.session)
     }
 
     /// Notices since the last call that the client wants to see: error, severity, SQLSTATE.
@@ -481,6 +480,12 @@ pub fn type_of(oid: u32) -> Result<Option<SqlType>> {
         })
         .map(Some)
         .ok_or_else(|| Error::new(Kind::UndefinedObject, format!("type with OID {oid} does not exist")))
+}
+
+/// How a session's results name what reg* values mean.
+pub fn reg_names(session: &Arc<Session>) -> RegNames {
+    let view = view(session);
+    Arc::new(move |kind, oid| Some(names::print(&view(), kind, oid)))
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::array::StringArray;
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::DFSchema;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
@@ -15,8 +14,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, l
 use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
 
-use crate::error::to_datafusion;
-use crate::postgres::{arithmetic, array_of, input, json, json_edit, json_path, whole_row};
+use crate::postgres::{arithmetic, json, json_edit, json_path, untyped, whole_row};
 
 static JSON: LazyLock<Vec<Arc<ScalarUDF>>> =
     LazyLock::new(|| json::udfs().into_iter().chain(json_edit::udfs()).chain(json_path::udfs()).map(Arc::new).collect());
@@ -24,21 +22,6 @@ static JSON: LazyLock<Vec<Arc<ScalarUDF>>> =
 /// The planner.
 #[derive(Debug)]
 pub struct PostgresExpressions;
-
-/// A string literal as an array of the other operand's type.
-fn literal(value: &Expr, other: &Expr, schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
-    let Expr::Literal(scalar, metadata) = value else { return Ok(None) };
-    let Some(Some(text)) = scalar.try_as_str() else { return Ok(None) };
-    let Ok((_, field)) = other.to_field(schema) else { return Ok(None) };
-    let ty = SqlType::of_field(&field);
-    if !matches!(ty, SqlType::Array(_) | SqlType::Vector | SqlType::Bytea | SqlType::Uuid | SqlType::Bool) || matches!(other, Expr::Literal(_, _)) {
-        return Ok(None);
-    }
-    let source = Arc::new(StringArray::from(vec![text])) as arrow::array::ArrayRef;
-    let array = input::convert(&source, &ty, None).map_err(to_datafusion)?;
-    let array = arrow::compute::cast(&array, field.data_type())?;
-    Ok(Some(Expr::Literal(ScalarValue::try_from_array(&array, 0)?, metadata.clone())))
-}
 
 impl ExprPlanner for PostgresExpressions {
     /// Subscripts of int2vector and oidvector begin at 0.
@@ -49,6 +32,13 @@ impl ExprPlanner for PostgresExpressions {
         {
             let index = std::mem::replace(key.as_mut(), lit(1_i64));
             **key = index + lit(1_i64);
+        }
+        // A name is an array of characters in PostgreSQL, counted from 0.
+        if let GetFieldAccess::ListIndex { key } = &expr.field_access
+            && expr.expr.to_field(schema).is_ok_and(|(_, f)| SqlType::of_field(&f) == SqlType::Name)
+        {
+            let place = key.as_ref().clone() + lit(1_i64);
+            return Ok(PlannerResult::Planned(datafusion::functions::unicode::expr_fn::substring(expr.expr, place, lit(1_i64))));
         }
         Ok(PlannerResult::Original(expr))
     }
@@ -63,7 +53,7 @@ impl ExprPlanner for PostgresExpressions {
         if let Some(row) = whole_row::plan(&expr.op, &expr.left, schema)? {
             return Ok(PlannerResult::Planned(row));
         }
-        if let Some(parameter) = array_of::plan(&expr.op, &expr.left, &expr.right, schema)? {
+        if let Some(parameter) = untyped::plan(&expr.op, &expr.left, &expr.right, schema)? {
             return Ok(PlannerResult::Planned(parameter));
         }
         if let Some(planned) = arithmetic::plan(&expr.op, &expr.left, &expr.right, schema)? {
@@ -71,9 +61,9 @@ impl ExprPlanner for PostgresExpressions {
         }
         use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
         if matches!(expr.op, Eq | NotEq | Lt | LtEq | Gt | GtEq) {
-            if let Some(left) = literal(&expr.left, &expr.right, schema)? {
+            if let Some(left) = untyped::as_other(&expr.left, &expr.right, schema)? {
                 expr.left = left;
-            } else if let Some(right) = literal(&expr.right, &expr.left, schema)? {
+            } else if let Some(right) = untyped::as_other(&expr.right, &expr.left, schema)? {
                 expr.right = right;
             }
         }

@@ -6,7 +6,6 @@
 
 pub mod aggregate;
 pub mod arithmetic;
-pub mod array_of;
 pub mod bounded;
 pub mod buckets;
 pub mod bytes;
@@ -64,6 +63,7 @@ pub mod time;
 pub mod time_template;
 pub mod to_char;
 pub mod type_planner;
+pub mod untyped;
 pub mod vector;
 pub mod vector_aggregate;
 pub mod whole_row;

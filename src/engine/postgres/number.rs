@@ -9,14 +9,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, Decimal256Array, Float32Array, Float64Array};
 use arrow::datatypes::{DataType, Decimal256Type, Field, Float32Type, Float64Type, i256};
 use datafusion::logical_expr::{ScalarUDF, Volatility};
-use sqlparser::ast::{self, Expr, Value};
+use sqlparser::ast::{self, BinaryOperator, Expr, UnaryOperator, Value};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::numeric;
 use squilla_core::types::SqlType;
 
 use crate::error::from_arrow;
 use crate::postgres::scalar::{Args, Scalar, Shape, cast, untyped};
-use crate::postgres::syntax::{cast as sql_cast, text};
+use crate::postgres::syntax::{call, cast as sql_cast, text};
 
 /// `numeric / numeric`.
 pub const DIVIDE: &str = "squilla_divide";
@@ -41,6 +41,23 @@ pub fn beyond_decimal(expr: &mut Expr) {
     if before.max(0) + after.max(0) > 76 {
         *expr = sql_cast(text(spelled.clone()), ast::DataType::DoublePrecision);
     }
+}
+
+/// Operators before a number that are functions.
+pub fn unary(op: &UnaryOperator, operand: &Expr) -> Option<Expr> {
+    let function = match op {
+        UnaryOperator::PGAbs => "abs",
+        UnaryOperator::PGSquareRoot => "sqrt",
+        UnaryOperator::PGCubeRoot => "cbrt",
+        UnaryOperator::BitwiseNot => {
+            // Two's complement: all bits turned are one less than the negative.
+            let negative = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(Expr::Nested(Box::new(operand.clone()))) };
+            let one = Box::new(Expr::value(Value::Number("1".into(), false)));
+            return Some(Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(negative), op: BinaryOperator::Minus, right: one })));
+        }
+        _ => return None,
+    };
+    Some(call(function, vec![operand.clone()]))
 }
 
 fn zero() -> Error {

@@ -17,7 +17,7 @@ use crate::postgres::casts::{array_type, converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, plain_access, strip_schema, text};
-use crate::postgres::{array_of, column_names, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, whole_row};
+use crate::postgres::{column_names, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, untyped, whole_row};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -110,6 +110,7 @@ impl VisitorMut for Rewriter {
     fn pre_visit_expr(&mut self, expr: &mut Expr) -> Flow {
         negative_power(expr);
         plain_access(expr);
+        untyped::mark(expr);
         if let Expr::AnyOp { left, right, .. } | Expr::AllOp { left, right, .. } = expr {
             match right.as_ref() {
                 Expr::Subquery(_) => {
@@ -120,7 +121,7 @@ impl VisitorMut for Rewriter {
                         let value = std::mem::replace(right.as_mut(), Expr::value(Value::Null));
                         **right = cast(value, array);
                     }
-                    None => array_of::mark(left, right),
+                    None => untyped::mark_array(left, right),
                 },
             }
         }
@@ -321,29 +322,12 @@ impl Rewriter {
     }
 }
 
-/// Operators before a number that are functions.
-fn unary(op: &UnaryOperator, operand: &Expr) -> Option<Expr> {
-    let function = match op {
-        UnaryOperator::PGAbs => "abs",
-        UnaryOperator::PGSquareRoot => "sqrt",
-        UnaryOperator::PGCubeRoot => "cbrt",
-        UnaryOperator::BitwiseNot => {
-            // Two's complement: all bits turned are one less than the negative.
-            let negative = Expr::UnaryOp { op: UnaryOperator::Minus, expr: Box::new(Expr::Nested(Box::new(operand.clone()))) };
-            let one = Box::new(Expr::value(Value::Number("1".into(), false)));
-            return Some(Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(negative), op: BinaryOperator::Minus, right: one })));
-        }
-        _ => return None,
-    };
-    Some(call(function, vec![operand.clone()]))
-}
-
 /// Shapes with a syntax of their own.
 fn spelled(expr: &mut Expr) -> Result<()> {
     let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
     match expr {
         Expr::UnaryOp { op, expr: inner } => {
-            if let Some(made) = unary(op, inner) {
+            if let Some(made) = number::unary(op, inner) {
                 *expr = made;
             }
         }
