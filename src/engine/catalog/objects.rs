@@ -68,6 +68,7 @@ fn objects(data: &CatalogData, built_in: &Procs) -> Objects {
 
 fn column(c: &ColumnEntry) -> ColumnInfo {
     ColumnInfo {
+        dimensions: c.dimensions,
         not_null: c.not_null,
         default: c.default.clone(),
         comment: c.comment.clone(),

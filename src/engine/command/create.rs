@@ -234,7 +234,11 @@ pub async fn materialized(session: &Arc<Session>, create: &CreateView, statement
     let mut kind = RelationKind::table();
     if let RelationKind::Table { materialized, .. } = &mut kind {
         let depends_on = depends_on(session, &create.query);
-        *materialized = Some(Materialized { sql: create.query.to_string(), depends_on, unpopulated: create.with_no_schema_binding });
+        *materialized = Some(Materialized {
+            sql: crate::command::qualify::qualified(session, &create.query).to_string(),
+            depends_on,
+            unpopulated: create.with_no_schema_binding,
+        });
     }
     let names = create.columns.iter().map(|c| crate::statement::ident_text(&c.name)).collect();
     let query = match create.with_no_schema_binding {

@@ -14,6 +14,7 @@ use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Relation, Re
 use crate::catalog::relations::{DropKind, Dropped};
 use crate::command::columns::{Declared, free_name, index_columns};
 use crate::command::create::{ensure_temporary, entries, owner_column, place};
+use crate::command::qualify::qualified;
 use crate::command::write::{Target, find};
 use crate::command::{alter, create, done};
 use crate::session::planning::Lookup;
@@ -50,7 +51,7 @@ pub async fn create_view(session: &Arc<Session>, create: &CreateView, statement:
     let (schema, name) = place(session, &create.name, create.temporary)?;
     let plan = session.plan_query(ast::Statement::Query(create.query.clone()), &statement.text, &[]).await?;
     let mut columns = entries(session, &plan, &[])?;
-    let mut query = create.query.to_string();
+    let mut query = qualified(session, &create.query).to_string();
     if !create.columns.is_empty() {
         if create.columns.len() > columns.len() {
             return Err(Error::new(Kind::Syntax, "CREATE VIEW specifies more column names than columns"));

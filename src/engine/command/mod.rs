@@ -17,6 +17,7 @@ pub mod functions;
 pub mod insert;
 pub mod merge;
 pub mod models;
+pub mod qualify;
 pub mod returning;
 pub mod roles;
 pub mod servers;

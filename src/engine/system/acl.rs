@@ -43,8 +43,9 @@ fn quoted(name: &str) -> String {
 /// The items of an object; None where nothing but the owner's own and the built-in privileges are held.
 pub fn items(data: &CatalogData, object: &Object, owner: &str) -> Option<Vec<String>> {
     let grants = data.grants_on(object);
-    let built_in = CatalogData::default().grants_on(object);
-    if grants == built_in {
+    // Schemas tell what everybody may do in `public`.
+    let untold = if matches!(object, Object::Schema(_)) { Vec::new() } else { CatalogData::default().grants_on(object) };
+    if grants == untold {
         return None;
     }
     let all = object.privileges().iter().map(|p| ((*p).to_owned(), false));

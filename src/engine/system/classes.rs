@@ -182,7 +182,7 @@ fn of_table<'a>(t: &'a TableInfo, visit: &mut impl FnMut(Attribute<'a>)) {
     for (i, c) in t.columns.iter().enumerate() {
         let Some(ty) = type_row(&c.ty) else { continue };
         visit(Attribute {
-            modifier: modifier(&c.ty),
+            modifier: c.dimensions.and_then(|n| i32::try_from(n).ok()).unwrap_or_else(|| modifier(&c.ty)),
             dimensions: i32::from(matches!(c.ty, SqlType::Array(_))),
             not_null: c.not_null,
             has_default: c.default.is_some() && c.identity.is_none(),

@@ -228,10 +228,14 @@ pub fn pg_collation(_: &SystemView, rows: &mut Rows) -> Result<()> {
     Ok(())
 }
 
+/// OIDs and names of the foreign-data wrappers.
+pub fn wrappers() -> impl Iterator<Item = (u32, &'static str)> {
+    std::iter::once((oids::WRAPPER_OID, "squilla_files")).chain((oids::WRAPPER_OID + 10..).zip(crate::command::servers::WRAPPERS))
+}
+
 /// Fills `pg_foreign_data_wrapper`: the reader of external tables, and those of object stores.
 pub fn pg_foreign_data_wrapper(_: &SystemView, rows: &mut Rows) -> Result<()> {
-    rows.push([("oid", oids::WRAPPER_OID.into()), ("fdwname", "squilla_files".into()), ("fdwowner", oids::SUPERUSER_OID.into())]);
-    for (name, oid) in crate::command::servers::WRAPPERS.into_iter().zip(oids::WRAPPER_OID + 10..) {
+    for (oid, name) in wrappers() {
         rows.push([("oid", oid.into()), ("fdwname", name.into()), ("fdwowner", oids::SUPERUSER_OID.into())]);
     }
     Ok(())

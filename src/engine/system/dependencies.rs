@@ -1,8 +1,8 @@
 //! What hangs on what, and the views of `pg_catalog` over relations: `pg_rewrite`, `pg_depend`, `pg_tables`, `pg_views`.
 //!
 //! In: the user's relations. Out: rows. Invariant: both ends of a dependency exist; `deptype` is PostgreSQL's: n is told
-//! by DROP without CASCADE, a and i go with their owner. Deliberately absent: dependencies of system objects, and of
-//! functions that are written in SQL.
+//! by DROP without CASCADE, a and i go with their owner. Deliberately absent: dependencies of PostgreSQL's own
+//! objects, and of functions that are written in SQL.
 
 use squilla_core::error::Result;
 
@@ -13,7 +13,7 @@ use crate::system::keys::referred;
 use crate::system::objects::{ConstraintKind, TableInfo, TableKind};
 use crate::system::relation::Rows;
 use crate::system::view::SystemView;
-use crate::system::{oids, shapes};
+use crate::system::{cluster, oids, operators, shapes, types};
 
 /// OID of the rule behind a view.
 pub fn rule_oid(view: u32) -> u32 {
@@ -114,6 +114,28 @@ pub fn pg_depend(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for p in view.procs.user() {
         push((oids::PG_PROC, p.oid, 0), (oids::PG_NAMESPACE, p.schema, 0), "n");
     }
+    // What is there from the start beside PostgreSQL's own belongs to an extension: tools leave its members out of dumps.
+    let extension = (oids::PG_EXTENSION, oids::EXTENSION_OID, 0);
+    let mut member = |class: u32, oid: u32| push((class, oid, 0), extension, "e");
+    member(oids::PG_NAMESPACE, oids::OWN_SCHEMA_OID);
+    shapes::all().filter(|s| s.schema == oids::OWN_SCHEMA).for_each(|s| member(oids::PG_CLASS, s.oid));
+    types::TYPES.iter().filter(|t| types::schema_oid(t) == oids::OWN_SCHEMA_OID).for_each(|t| member(oids::PG_TYPE, t.oid));
+    view.procs.iter().filter(|p| p.schema == oids::OWN_SCHEMA_OID).for_each(|p| member(oids::PG_PROC, p.oid));
+    operators::own().for_each(|oid| member(oids::PG_OPERATOR, oid));
+    cluster::wrappers().for_each(|(oid, _)| member(oids::PG_FOREIGN_DATA_WRAPPER, oid));
+    member(oids::PG_FOREIGN_SERVER, oids::SERVER_OID);
+    Ok(())
+}
+
+/// Fills `pg_extension`.
+pub fn pg_extension(_: &SystemView, rows: &mut Rows) -> Result<()> {
+    rows.push([
+        ("oid", oids::EXTENSION_OID.into()),
+        ("extname", oids::OWN_SCHEMA.into()),
+        ("extowner", oids::SUPERUSER_OID.into()),
+        ("extnamespace", oids::OWN_SCHEMA_OID.into()),
+        ("extversion", env!("CARGO_PKG_VERSION").into()),
+    ]);
     Ok(())
 }
 

@@ -29,6 +29,8 @@ pub struct ColumnInfo {
     pub name: String,
     /// Type.
     pub ty: SqlType,
+    /// The n of vector(n).
+    pub dimensions: Option<u32>,
     /// NOT NULL.
     pub not_null: bool,
     /// Default expression as SQL; of a generated column, what generates it.
@@ -46,7 +48,17 @@ pub struct ColumnInfo {
 impl ColumnInfo {
     /// A nullable column without anything else.
     pub fn new(name: impl Into<String>, ty: SqlType) -> Self {
-        Self { name: name.into(), ty, not_null: false, default: None, generated: false, identity: None, sequence: None, comment: None }
+        Self {
+            name: name.into(),
+            ty,
+            dimensions: None,
+            not_null: false,
+            default: None,
+            generated: false,
+            identity: None,
+            sequence: None,
+            comment: None,
+        }
     }
 }
 

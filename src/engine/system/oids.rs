@@ -23,6 +23,10 @@ pub const SYSTEM_SCHEMAS: &[(&str, u32, &str)] = &[
     (OWN_SCHEMA, OWN_SCHEMA_OID, "functions, types and views of squilla"),
 ];
 
+/// The extension that what is not PostgreSQL's own belongs to.
+pub const EXTENSION_OID: u32 = 13_990;
+/// pg_extension
+pub const PG_EXTENSION: u32 = 3079;
 /// The database.
 pub const DATABASE_OID: u32 = 5;
 /// The bootstrap superuser, owner of all system objects.
@@ -68,6 +72,8 @@ pub const PG_CONSTRAINT: u32 = 2606;
 pub const PG_TRIGGER: u32 = 2620;
 /// `pg_foreign_server`
 pub const PG_FOREIGN_SERVER: u32 = 1417;
+/// pg_foreign_data_wrapper
+pub const PG_FOREIGN_DATA_WRAPPER: u32 = 2328;
 /// `pg_tablespace`
 pub const PG_TABLESPACE: u32 = 1213;
 /// `pg_attrdef`

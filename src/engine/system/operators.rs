@@ -193,6 +193,12 @@ fn negated(name: &str) -> Option<&'static str> {
     })
 }
 
+/// OIDs of the operators that are not PostgreSQL's.
+pub fn own() -> impl Iterator<Item = u32> {
+    let vector = SqlType::Vector.oid();
+    VECTORS.iter().map(move |(name, _, _)| Operator { name, left: vector, right: vector, result: 0, comment: "" }.oid())
+}
+
 /// Fills `pg_operator`.
 pub fn pg_operator(view: &SystemView, rows: &mut Rows) -> Result<()> {
     for o in OPERATORS.iter() {
@@ -260,11 +266,14 @@ const CASTS: &[(u32, u32, &str, &str)] = &[
     (JSONB, FLOAT8, "e", "f"),
 ];
 
+/// OIDs of casts are below those of users' objects, so that nobody takes them for a user's.
+const FIRST_CAST: u32 = 10_100;
+
 /// Fills `pg_cast`.
 pub fn pg_cast(_: &SystemView, rows: &mut Rows) -> Result<()> {
-    for (source, target, context, method) in CASTS {
+    for (oid, (source, target, context, method)) in (FIRST_CAST..).zip(CASTS) {
         rows.push([
-            ("oid", oids::derived("cast", &format!("{source} {target}")).into()),
+            ("oid", oid.into()),
             ("castsource", (*source).into()),
             ("casttarget", (*target).into()),
             ("castcontext", (*context).into()),

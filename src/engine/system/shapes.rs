@@ -60,6 +60,7 @@ const KEPT: &[(&str, &str, Fill)] = &[
     ("pg_catalog", "pg_rewrite", dependencies::pg_rewrite),
     ("pg_catalog", "pg_tables", dependencies::pg_tables),
     ("pg_catalog", "pg_depend", dependencies::pg_depend),
+    ("pg_catalog", "pg_extension", dependencies::pg_extension),
     ("pg_catalog", "pg_shdepend", dependencies::pg_shdepend),
     ("pg_catalog", "pg_type", types::pg_type),
     ("pg_catalog", "pg_proc", procs::pg_proc),
