@@ -63,6 +63,7 @@ impl Check<'_> {
             StatementKind::Alter(alter) => self.owns(&alter.name),
             StatementKind::Refresh(refresh) => self.owns(&refresh.name),
             StatementKind::Comment(comment) => self.comments(&comment.object),
+            StatementKind::AlterFunction(alter) => self.owns_functions(&alter.function.name),
         }
     }
 

@@ -74,6 +74,8 @@ pub enum StatementKind {
     Role(Box<role::RoleStatement>),
     /// COMMENT ON
     Comment(Box<crate::command::comments::Comment>),
+    /// ALTER FUNCTION
+    AlterFunction(Box<crate::command::functions::AlterFunction>),
 }
 
 /// `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] name FOR task WITH (option = value, ...)`
@@ -316,6 +318,9 @@ pub(crate) fn statement(parser: &mut Parser, sql: &str, depth_max: usize) -> Par
     }
     if words(parser, &["COMMENT", "ON"]) {
         return crate::command::comments::parse(parser).map(|c| StatementKind::Comment(Box::new(c)));
+    }
+    if words(parser, &["ALTER", "FUNCTION"]) {
+        return crate::command::functions::parse_alter(parser).map(|a| StatementKind::AlterFunction(Box::new(a)));
     }
     if words(parser, &["EXPLAIN"]) {
         return explain::parse(parser, sql, depth_max).map(|e| StatementKind::Explain(Box::new(e)));

@@ -118,7 +118,8 @@ fn argument(parser: &mut Parser) -> Parsed<OperateFunctionArg> {
     Ok(OperateFunctionArg::unnamed(data_type))
 }
 
-fn function(parser: &mut Parser) -> Parsed<FunctionDesc> {
+/// `name(type, ...)`, with or without names of arguments.
+pub fn function(parser: &mut Parser) -> Parsed<FunctionDesc> {
     let name = parser.parse_object_name(false)?;
     if !parser.consume_token(&Token::LParen) {
         return Ok(FunctionDesc { name, args: None });

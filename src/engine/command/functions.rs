@@ -10,13 +10,15 @@ use sqlparser::ast::{
     ArgMode, CreateFunction, CreateFunctionBody, DataType, DropFunction, Expr, FunctionBehavior, FunctionCalledOnNull, FunctionDesc,
     FunctionParallel, FunctionReturnType, OperateFunctionArg,
 };
+use sqlparser::parser::Parser;
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::catalog::data::CatalogData;
 use crate::catalog::functions::{FunctionArgument, FunctionEntry, FunctionResult, no_function, type_text};
+use crate::command::comments::function;
 use crate::command::{create, done};
 use crate::session::{Execution, Notice, Session};
-use crate::statement::{ident_text, name_parts, name_text};
+use crate::statement::{Parsed, accept, expect, ident_text, name_parts, name_text};
 
 /// CREATE [OR REPLACE] FUNCTION
 pub async fn create(session: &Arc<Session>, statement: &CreateFunction) -> Result<Execution> {
@@ -184,4 +186,69 @@ pub fn drop(session: &Arc<Session>, drop: &DropFunction) -> Result<Execution> {
         })?;
     }
     done("DROP FUNCTION")
+}
+
+/// ALTER FUNCTION name(types) action
+#[derive(Clone, Debug)]
+pub struct AlterFunction {
+    /// Which one.
+    pub function: FunctionDesc,
+    /// What becomes of it.
+    pub action: FunctionAction,
+}
+
+/// What ALTER FUNCTION does.
+#[derive(Clone, Debug)]
+pub enum FunctionAction {
+    /// OWNER TO
+    Owner(String),
+    /// RENAME TO
+    Rename(String),
+    /// SET SCHEMA
+    Schema(String),
+}
+
+/// Parses from ALTER on.
+pub fn parse_alter(parser: &mut Parser) -> Parsed<AlterFunction> {
+    expect(parser, "ALTER")?;
+    expect(parser, "FUNCTION")?;
+    let function = function(parser)?;
+    let action = if accept(parser, "OWNER") {
+        expect(parser, "TO")?;
+        FunctionAction::Owner(ident_text(&parser.parse_identifier()?))
+    } else if accept(parser, "RENAME") {
+        expect(parser, "TO")?;
+        FunctionAction::Rename(ident_text(&parser.parse_identifier()?))
+    } else {
+        expect(parser, "SET")?;
+        expect(parser, "SCHEMA")?;
+        FunctionAction::Schema(ident_text(&parser.parse_identifier()?))
+    };
+    Ok(AlterFunction { function, action })
+}
+
+/// ALTER FUNCTION
+pub fn alter(session: &Arc<Session>, alter: &AlterFunction) -> Result<Execution> {
+    let (schema, signature) = find(session, &alter.function)?;
+    session.edit(|data| {
+        if let FunctionAction::Owner(role) = &alter.action
+            && !data.roles.contains_key(role)
+        {
+            return Err(Error::new(Kind::UndefinedObject, format!("role \"{role}\" does not exist")));
+        }
+        let mut entry = functions_mut(data, &schema)?.remove(&signature).ok_or_else(|| no_function(&signature))?;
+        let mut into = schema.clone();
+        match &alter.action {
+            FunctionAction::Owner(role) => entry.owner.clone_from(role),
+            FunctionAction::Rename(name) => entry.name.clone_from(name),
+            FunctionAction::Schema(name) => into.clone_from(name),
+        }
+        let (shown, signature) = (entry.name.clone(), entry.signature());
+        if functions_mut(data, &into)?.insert(signature, entry).is_some() {
+            let message = format!("function \"{shown}\" already exists in schema \"{into}\"");
+            return Err(Error::new(Kind::DuplicateFunction, message));
+        }
+        Ok(())
+    })?;
+    done("ALTER FUNCTION")
 }

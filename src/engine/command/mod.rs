@@ -152,6 +152,7 @@ pub fn writes(statement: &Statement) -> Option<String> {
         },
         StatementKind::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
         StatementKind::Comment(_) => "COMMENT".to_owned(),
+        StatementKind::AlterFunction(_) => "ALTER FUNCTION".to_owned(),
         StatementKind::Alter(alter) => format!("ALTER {}", alter.what),
         StatementKind::Refresh(_) => "REFRESH MATERIALIZED VIEW".to_owned(),
         StatementKind::Copy(copy) if !copy.to => "COPY FROM".to_owned(),
@@ -203,6 +204,7 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
         StatementKind::Alter(alter) => ddl::alter_relation(session, alter),
         StatementKind::Refresh(refresh) => create::refresh(session, refresh, statement).await,
         StatementKind::Comment(comment) => comments::run(session, comment),
+        StatementKind::AlterFunction(alter) => functions::alter(session, alter),
         StatementKind::Explain(explain) => explain::run(session, explain, parameters).await,
         StatementKind::Copy(copy) => match (&copy.target, copy.to) {
             (CopyTarget::Location(location), true) => copy::copy_to(session, copy, location, statement, parameters).await,

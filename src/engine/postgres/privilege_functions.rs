@@ -147,7 +147,7 @@ functions! {
     "acldefault" Immutable true "the privileges on an object that was granted nothing" {
         "\"char\", oid" => "text[]" = |c, a| {
             let owner = c.view.roles.iter().find(|r| r.oid == oid(&a[1])).map_or("unknown", |r| r.name.as_str());
-            Ok(acl::defaults(&text(a.first()), owner).into())
+            Ok(acl::defaults(text(a.first()), owner).into())
         };
     }
     "has_table_privilege" Stable true "whether a role may use a relation" {

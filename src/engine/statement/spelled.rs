@@ -1,8 +1,9 @@
 //! Spellings of PostgreSQL that sqlparser does not take, as tokens.
 //!
 //! In: the tokens of a text. Out: the same statements in words that the parser knows: `OPERATOR(pg_catalog.=)` is `=`, `FROM ONLY
-//! t` is `FROM t` (no table has children), ABORT is ROLLBACK. Invariant: tokens that stay keep their places in the text.
-//! Deliberately absent: anything that has to be parsed.
+//! t` is `FROM t` (no table has children), ABORT is ROLLBACK; the estimates of CREATE FUNCTION and the name of an identity's
+//! sequence are left out. Invariant: tokens that stay keep their places in the text. Deliberately absent: anything that has
+//! to be parsed.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -21,6 +22,37 @@ pub fn known(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if any(&tokens, "ONLY") || any(&tokens, "ABORT") {
         tokens = words(tokens);
     }
+    if any(&tokens, "IDENTITY") || any(&tokens, "FUNCTION") {
+        tokens = without_options(tokens);
+    }
+    tokens
+}
+
+/// Without `COST n` and `ROWS n` of CREATE FUNCTION, and without `SEQUENCE NAME s` of an identity.
+fn without_options(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let places: Vec<usize> = tokens.iter().enumerate().filter(|(_, t)| !matches!(t.token, Token::Whitespace(_))).map(|(i, _)| i).collect();
+    let token = |n: usize| places.get(n).and_then(|i| tokens.get(*i)).map(|t| &t.token);
+    let word = |n: usize, text: &str| token(n).is_some_and(|t| is_word(t, text));
+    let mut removed: Vec<usize> = Vec::new();
+    let (mut first, mut n) = (0, 0);
+    while n < places.len() {
+        if token(n) == Some(&Token::SemiColon) {
+            first = n + 1;
+        }
+        let function = word(first, "CREATE") && (word(first + 1, "FUNCTION") || word(first + 3, "FUNCTION"));
+        let mut end = n;
+        if function && (word(n, "COST") || word(n, "ROWS")) && matches!(token(n + 1), Some(Token::Number(_, _))) {
+            end = n + 2;
+        } else if word(n, "SEQUENCE") && word(n + 1, "NAME") && n > 0 && token(n - 1) == Some(&Token::LParen) {
+            end = n + 3;
+            while token(end) == Some(&Token::Period) {
+                end += 2;
+            }
+        }
+        removed.extend(places.get(n..end.min(places.len())).unwrap_or_default());
+        n = end.max(n + 1);
+    }
+    removed.into_iter().rev().for_each(|i| drop(tokens.remove(i)));
     tokens
 }
 

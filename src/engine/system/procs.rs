@@ -344,7 +344,7 @@ pub fn pg_proc(view: &SystemView, rows: &mut Rows) -> Result<()> {
             ("pronamespace", p.schema.into()),
             ("proowner", (if p.owner.is_empty() { oids::SUPERUSER_OID } else { view.role_oid(&p.owner) }).into()),
             ("prolang", p.language.into()),
-            ("procost", 1.0.into()),
+            ("procost", (if p.language == oids::LANGUAGE_SQL_OID { 100.0 } else { 1.0 }).into()),
             ("prorows", if p.set { 1000.0 } else { 0.0 }.into()),
             ("provariadic", variadic.into()),
             ("prokind", p.kind.into()),
