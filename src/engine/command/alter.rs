@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use sqlparser::ast::{
-    self, AlterColumnOperation, AlterTable, AlterTableOperation, ColumnDef, Expr, Ident, RenameTableNameKind, SelectItem, VisitMut, VisitorMut,
+    self, AlterColumnOperation, AlterTable, AlterTableOperation, ColumnDef, Expr, GeneratedAs, Ident, RenameTableNameKind, SelectItem, VisitMut,
+    VisitorMut,
 };
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Relation, RelationKind, spelling};
+use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Identity, Relation, RelationKind, spelling};
 use crate::catalog::relations::find_column;
-use crate::command::columns::{Declared, Wanted};
+use crate::command::columns::{Declared, Wanted, range_of, sequence};
 use crate::command::create::add_sequence;
 use crate::command::done;
 use crate::command::write::{self, Into, Positions, Target, factor, item, parsed, put, select};
@@ -291,6 +292,25 @@ async fn alter_column(session: &Arc<Session>, target: &Target, name: &str, opera
                 None => cast(target.column(name), data_type.clone()),
             };
             rewrite(session, target, |c| if c.name == name { typed(value.clone(), &ty) } else { target.column(&c.name) }).await
+        }
+        AlterColumnOperation::AddGenerated { generated_as, sequence_options } => {
+            let position = target.position(name, &[])?;
+            let column = target.relation.columns.get(position).ok_or_else(|| Error::internal("a column vanished"))?;
+            if column.identity.is_some() {
+                let message = format!("column \"{name}\" of relation \"{}\" is already an identity column", target.name);
+                return Err(Error::new(Kind::NotInPrerequisiteState, message));
+            }
+            if !column.not_null {
+                let message = format!("column \"{name}\" of relation \"{}\" must be declared NOT NULL before identity can be added", target.name);
+                return Err(Error::new(Kind::NotInPrerequisiteState, message));
+            }
+            let identity = if matches!(generated_as, Some(GeneratedAs::Always)) { Identity::Always } else { Identity::ByDefault };
+            let entry = sequence(sequence_options.as_deref().unwrap_or(&[]), range_of(&column.sql_type()?))?;
+            session.edit(|data| {
+                add_sequence(data, (&target.schema, &target.name), target.relation.oid, name, entry.clone(), &target.relation.owner)?;
+                find_column(data.relation_mut(&target.schema, &target.name)?, &target.name, name)?.identity = Some(identity);
+                Ok(())
+            })
         }
         other => Err(Error::unsupported(format!("ALTER COLUMN {other} is not supported"))),
     }

@@ -60,7 +60,8 @@ fn dimensions(column: &ColumnDef) -> Option<u32> {
     spelling.strip_prefix("vector(")?.strip_suffix(')')?.trim().parse().ok()
 }
 
-fn range_of(ty: &SqlType) -> i64 {
+/// The largest value of an integer type.
+pub fn range_of(ty: &SqlType) -> i64 {
     match ty {
         SqlType::Int2 => i64::from(i16::MAX),
         SqlType::Int4 => i64::from(i32::MAX),
