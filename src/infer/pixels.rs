@@ -191,7 +191,7 @@ impl PixelSpec {
         let mut planes = vec![0.0f32; 3 * size];
         let (red, others) = planes.split_at_mut(size);
         let (green, blue) = others.split_at_mut(size);
-        for (((pixel, r), g), b) in canvas.chunks_exact(3).zip(red).zip(green).zip(blue) {
+        for (((pixel, r), g), b) in canvas.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
             *r = levels[0][usize::from(pixel[0])];
             *g = levels[1][usize::from(pixel[1])];
             *b = levels[2][usize::from(pixel[2])];
@@ -203,6 +203,16 @@ impl PixelSpec {
     pub fn target(&self, width: u32, height: u32) -> Option<(u32, u32)> {
         let (w, h) = self.plan(width.max(1), height.max(1)).resized;
         (w < width && h < height).then_some((w, h))
+    }
+
+    /// Bytes of a picture made ready, where they do not depend on its size.
+    pub fn ready_bytes(&self) -> Option<usize> {
+        let (width, height) = match (self.crop, &self.fit) {
+            (Some(size), _) => size,
+            (None, Fit::Exact(width, height) | Fit::Letterbox(width, height, _)) => (*width, *height),
+            _ => return None,
+        };
+        Some(width as usize * height as usize * 3 * size_of::<f32>())
     }
 
     fn plan(&self, width: u32, height: u32) -> Plan {
