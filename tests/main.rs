@@ -18,6 +18,7 @@ mod cluster;
 mod command_line;
 mod faults;
 mod known_gaps;
+mod media_engine;
 mod object_store;
 mod protocol;
 mod rewrites;

@@ -115,7 +115,7 @@ def describe_classifier(folder, classes):
 SIDE, THINGS = 640, 80
 
 
-def detector(folder, bias=-8.0):
+def detector(folder, bias=-8.0, gain=1.0):
     g = Graph(2)
 
     def c2f(x, c_in, c_out, count, add):
@@ -164,7 +164,7 @@ def detector(folder, bias=-8.0):
     middle = g.constant(np.concatenate(centres, 1)[None])
     half = g.constant(np.array(0.5, np.float32))
     centre = g.op("Add", middle, g.op("Mul", g.op("Sub", after, before), half))
-    score = g.op("Sigmoid", g.op("Add", join3(g, scores), g.constant(np.array(bias, np.float32))))
+    score = g.op("Sigmoid", g.op("Add", g.op("Mul", join3(g, scores), g.constant(np.array(gain, np.float32))), g.constant(np.array(bias, np.float32))))
     g.op("Concat", centre, g.op("Add", before, after), score, axis=1, names=["output0"])
     g.save(f"{folder}/onnx/model.onnx", [floats("images", "n", 3, SIDE, SIDE)], [floats("output0", "n", 4 + THINGS, count)])
     describe_detector(folder)

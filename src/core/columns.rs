@@ -35,9 +35,11 @@ impl Arg {
         if self.constant { 0 } else { row }
     }
 
-    /// Whether the value of this row is NULL.
+    /// Whether the value of this row is NULL. Where there is no such row, as in checks while a statement is planned, the
+    /// value is not known and reads as NULL.
     pub fn is_null(&self, row: usize) -> bool {
-        self.array.data_type() == &DataType::Null || self.array.is_null(self.index(row))
+        let index = self.index(row);
+        self.array.data_type() == &DataType::Null || index >= self.array.len() || self.array.is_null(index)
     }
 }
 

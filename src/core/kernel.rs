@@ -86,7 +86,7 @@ pub struct SqlFunction {
     /// The code.
     pub kernel: Kernel,
     /// Checks constant arguments when the statement is planned: a [`Call`] of zero rows whose non-constant arguments
-    /// are empty columns. Errors here are plan errors.
+    /// are empty columns. Getters read constants at any row, and what is not known yet as NULL. Errors here are plan errors.
     pub check: Option<fn(&Call) -> Result<()>>,
     /// Whether, with every other argument at its default, the call only decodes its first one: a function that also takes
     /// the bytes may be given them instead.

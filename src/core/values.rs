@@ -99,6 +99,11 @@ impl ImageView<'_> {
         }
     }
 
+    /// What stands for the pixels where a text is wanted: `<image 1920x1080 RGB>`.
+    pub fn placeholder(&self) -> String {
+        format!("<image {}x{} {}>", self.width, self.height, self.mode())
+    }
+
     /// A copy that owns its pixels.
     pub fn to_owned(&self) -> Image {
         Image { data: self.data.to_vec(), width: self.width, height: self.height, channels: self.channels, pixel: self.pixel }
@@ -135,6 +140,17 @@ impl Audio {
 }
 
 impl AudioView<'_> {
+    /// What stands for the samples where a text is wanted: `<audio 12.4 s 16000 Hz mono>`.
+    pub fn placeholder(samples: usize, sample_rate: u32, channels: u16) -> String {
+        let (rate, channels) = (sample_rate.max(1), channels.max(1));
+        let seconds = samples as f64 / f64::from(channels) / f64::from(rate);
+        match channels {
+            1 => format!("<audio {seconds:.1} s {rate} Hz mono>"),
+            2 => format!("<audio {seconds:.1} s {rate} Hz stereo>"),
+            n => format!("<audio {seconds:.1} s {rate} Hz {n} channels>"),
+        }
+    }
+
     /// Seconds.
     pub fn duration_s(&self) -> f64 {
         self.samples.len() as f64 / f64::from(self.channels.max(1)) / f64::from(self.sample_rate.max(1))

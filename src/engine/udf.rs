@@ -256,13 +256,15 @@ impl Marker {
         }
     }
 
-    /// Runs the function's check of constants: a call of zero rows.
-    fn check(&self, signature: usize, args: &ReturnFieldArgs) -> Result<()> {
+    /// Runs the function's check of constants: a call of zero rows. `types` are those that arguments are cast to.
+    fn check(&self, signature: usize, types: &[DataType], args: &ReturnFieldArgs) -> Result<()> {
         let Some(check) = self.entry.function.check else { return Ok(()) };
         let mut arrays = Vec::with_capacity(args.arg_fields.len());
-        for (field, scalar) in args.arg_fields.iter().zip(args.scalar_arguments) {
-            arrays.push(match scalar {
-                Some(value) => Arg { array: value.to_array().map_err(crate::error::from_datafusion)?, constant: true },
+        for ((field, scalar), ty) in args.arg_fields.iter().zip(args.scalar_arguments).zip(types) {
+            // A constant that is cast later, and fails there, is not known here.
+            let known = scalar.and_then(|value| value.cast_to(ty).ok()).and_then(|value| value.to_array().ok());
+            arrays.push(match known {
+                Some(array) => Arg { array, constant: true },
                 None => Arg { array: new_empty_array(field.data_type()), constant: false },
             });
         }
@@ -316,8 +318,8 @@ impl ScalarUDFImpl for Marker {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> DfResult<FieldRef> {
         let types: Vec<DataType> = args.arg_fields.iter().map(|f| f.data_type().clone()).collect();
-        let (signature, _) = self.entry.resolve(&types).ok_or_else(|| self.no_match(&types))?;
-        self.check(signature, &args).map_err(to_datafusion)?;
+        let (signature, wanted) = self.entry.resolve(&types).ok_or_else(|| self.no_match(&types))?;
+        self.check(signature, &wanted, &args).map_err(to_datafusion)?;
         let mut field = self.result_field(signature, keeps_errors(&self.entry, signature, args.scalar_arguments)).map_err(to_datafusion)?;
         // anyelement: the type of the first such argument.
         let declared = self.entry.declaration.signatures.get(signature);

@@ -94,7 +94,7 @@ pub struct EngineOptions {
     pub cores: Arc<Cores>,
     /// Bytes of models kept in memory; idle ones beyond it go.
     pub resident_bytes_max: u64,
-    /// Bytes of items waiting in one model's queue.
+    /// Bytes of items waiting in one model's queue: a quarter of it on a processor, eight times as many on a GPU.
     pub queue_bytes_max: usize,
 }
 
@@ -262,7 +262,9 @@ impl Engines {
             Arc::clone(&entry.counters)
         };
         let cores = on_cpu.then(|| (Arc::clone(&self.options.cores), threads));
-        let service = Service { instances, queue_bytes: self.options.queue_bytes_max, cores, counters };
+        // A processor takes a few items at a time, a GPU hundreds.
+        let queue_bytes = if on_cpu { self.options.queue_bytes_max / 4 } else { self.options.queue_bytes_max * 8 };
+        let service = Service { instances, queue_bytes, cores, counters };
         let plan = Plan { name: model.name.clone(), service, open, max_batch: key.max_batch };
         let engine = match key.purpose {
             Use::Text => Engine::Text(plan.text(manifest).await?),

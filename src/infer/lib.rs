@@ -15,6 +15,7 @@ pub mod pictures;
 pub mod pixels;
 pub mod predict;
 pub mod registry;
+pub mod resample;
 pub mod runtime;
 pub mod session;
 pub mod speech;

@@ -187,6 +187,13 @@ impl Models {
         Ok(resolved)
     }
 
+    /// The digest of a model whose files were read a while ago.
+    pub fn digest(&self, name: &str) -> Option<String> {
+        let model = self.0.registry.get(name)?;
+        let resolved = self.0.resolved.lock();
+        resolved.values().map(|found| &found.resolved).find(|r| r.name == name && *r.model == model).map(|r| r.digest.clone())
+    }
+
     /// What the files of a model are, whatever it is used for.
     pub fn describe(&self, name: &str, task: Task) -> Result<(RegisteredModel, Manifest)> {
         let mut model = self.find(name)?;

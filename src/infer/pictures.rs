@@ -39,6 +39,14 @@ impl Pictures {
         Ok(Picture { item, frame: Frame { width: image.width, height: image.height, placement } })
     }
 
+    /// How many pictures made ready fit into so many bytes; at least one.
+    pub fn fitting(&self, bytes: usize) -> usize {
+        match self.engine.as_ref() {
+            Engine::Vision { spec, .. } => spec.ready_bytes().map_or(1, |each| bytes / each.max(1)).max(1),
+            _ => 1,
+        }
+    }
+
     /// The smallest size at which a picture of this size may be decoded without the model seeing much of a difference:
     /// twice what it is scaled to. `None` when it is not scaled down, or when places in it are the result.
     pub fn least(&self, width: u32, height: u32) -> Option<(u32, u32)> {

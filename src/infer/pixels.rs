@@ -1,17 +1,17 @@
 //! Pixels to the tensor a vision model wants, as its preprocessor_config.json says.
 //!
 //! In: an image of any mode. Out: f32 planes, channels first, resized, cropped or letterboxed, rescaled and normalised.
-//! Invariants: resizing runs in two passes (horizontal, then vertical) with 8-bit values between them, which equals
-//! Pillow to 1-2 levels; only the part that survives the crop is computed.
+//! Invariants: resizing is Pillow's (`resample`); only the part that survives the crop is computed.
 //! Deliberately absent: decoding, and scaling while decoding, which is not equal to the reference.
 
 use std::borrow::Cow;
+use std::f64::consts::PI;
 
-use fast_image_resize::images::{Image as Plane, ImageRef};
-use fast_image_resize::{FilterType, PixelType as ResizeType, ResizeAlg, ResizeOptions, Resizer};
 use serde_json::Value;
 use squilla_core::error::{Error, Result};
 use squilla_core::values::{ImageView, PixelType};
+
+use crate::resample::{Part, resample};
 
 /// How an image is fitted to the model's input.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,12 +64,31 @@ pub enum Filter {
 
 impl Filter {
     /// Half its width, in pixels of the smaller picture.
-    const fn support(self) -> f64 {
+    pub(crate) const fn support(self) -> f64 {
         match self {
             Filter::Nearest | Filter::Box => 0.5,
             Filter::Bilinear | Filter::Hamming => 1.0,
             Filter::Bicubic => 2.0,
             Filter::Lanczos => 3.0,
+        }
+    }
+
+    /// Its height at `x` pixels of the smaller picture from the middle.
+    pub(crate) fn weight(self, x: f64) -> f64 {
+        let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
+        let far = x.abs();
+        match self {
+            Filter::Nearest | Filter::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
+            Filter::Bilinear => (1.0 - far).max(0.0),
+            Filter::Hamming if far == 0.0 => 1.0,
+            Filter::Hamming if far >= 1.0 => 0.0,
+            Filter::Hamming => sinc(far) * (0.54 + 0.46 * (far * PI).cos()),
+            // Keys' cubic with a = -0.5.
+            Filter::Bicubic if far < 1.0 => (1.5 * far - 2.5) * far * far + 1.0,
+            Filter::Bicubic if far < 2.0 => ((-0.5 * far + 2.5) * far - 4.0) * far + 2.0,
+            Filter::Bicubic => 0.0,
+            Filter::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Filter::Lanczos => 0.0,
         }
     }
 }
@@ -164,8 +183,7 @@ impl PixelSpec {
         }
         let plan = self.plan(image.width, image.height);
         let rgb = to_rgb(image)?;
-        let canvas = resize(&rgb, (image.width, image.height), &plan, self.filter)?;
-        drop(rgb);
+        let canvas = resize(&rgb, (image.width, image.height), &plan, self.filter);
         let (width, height) = (plan.window.2 as usize, plan.window.3 as usize);
         let size = width * height;
         let levels: [[f32; 256]; 3] =
@@ -173,7 +191,7 @@ impl PixelSpec {
         let mut planes = vec![0.0f32; 3 * size];
         let (red, others) = planes.split_at_mut(size);
         let (green, blue) = others.split_at_mut(size);
-        for (((pixel, r), g), b) in canvas.chunks_exact(3).zip(red).zip(green).zip(blue) {
+        for (((pixel, r), g), b) in canvas.as_chunks::<3>().0.iter().zip(red).zip(green).zip(blue) {
             *r = levels[0][usize::from(pixel[0])];
             *g = levels[1][usize::from(pixel[1])];
             *b = levels[2][usize::from(pixel[2])];
@@ -185,6 +203,16 @@ impl PixelSpec {
     pub fn target(&self, width: u32, height: u32) -> Option<(u32, u32)> {
         let (w, h) = self.plan(width.max(1), height.max(1)).resized;
         (w < width && h < height).then_some((w, h))
+    }
+
+    /// Bytes of a picture made ready, where they do not depend on its size.
+    pub fn ready_bytes(&self) -> Option<usize> {
+        let (width, height) = match (self.crop, &self.fit) {
+            (Some(size), _) => size,
+            (None, Fit::Exact(width, height) | Fit::Letterbox(width, height, _)) => (*width, *height),
+            _ => return None,
+        };
+        Some(width as usize * height as usize * 3 * size_of::<f32>())
     }
 
     fn plan(&self, width: u32, height: u32) -> Plan {
@@ -302,50 +330,33 @@ fn to_rgb<'a>(image: &ImageView<'a>) -> Result<Cow<'a, [u8]>> {
 }
 
 /// Resizes and cuts: returns `window` pixels, RGB.
-fn resize(rgb: &[u8], (width, height): (u32, u32), plan: &Plan, filter: Filter) -> Result<Vec<u8>> {
+fn resize<'a>(rgb: &'a [u8], (width, height): (u32, u32), plan: &Plan, filter: Filter) -> Cow<'a, [u8]> {
     let (nw, nh) = plan.resized;
     let (left, top, cw, ch) = plan.window;
+    if (nw, nh) == (width, height) && plan.window == (0, 0, width, height) {
+        return rgb.into();
+    }
     // The part of the window that lies on the image.
     let (x0, x1) = (left.clamp(0, i64::from(nw)), (left + i64::from(cw)).clamp(0, i64::from(nw)));
     let (y0, y1) = (top.clamp(0, i64::from(nh)), (top + i64::from(ch)).clamp(0, i64::from(nh)));
     let (vw, vh) = ((x1 - x0) as u32, (y1 - y0) as u32);
     let mut canvas = vec![plan.fill; cw as usize * ch as usize * 3];
     if vw == 0 || vh == 0 {
-        return Ok(canvas);
+        return canvas.into();
     }
-    let fail = |e: String| Error::internal(format!("resizing failed: {e}"));
-    let mut resizer = Resizer::new();
-    let options = ResizeOptions::new().use_alpha(false).resize_alg(match filter {
-        Filter::Nearest => ResizeAlg::Nearest,
-        Filter::Lanczos => ResizeAlg::Convolution(FilterType::Lanczos3),
-        Filter::Bilinear => ResizeAlg::Convolution(FilterType::Bilinear),
-        Filter::Bicubic => ResizeAlg::Convolution(FilterType::CatmullRom),
-        Filter::Box => ResizeAlg::Convolution(FilterType::Box),
-        Filter::Hamming => ResizeAlg::Convolution(FilterType::Hamming),
-    });
-    let source = ImageRef::new(width, height, rgb, ResizeType::U8x3).map_err(|e| fail(e.to_string()))?;
-    let (sx, sy) = (f64::from(width) / f64::from(nw), f64::from(height) / f64::from(nh));
-    // Only the rows that the second pass looks at go through the first one.
-    let reach = (filter.support() * sy.max(1.0)).ceil() as u32 + 2;
-    let first = ((y0 as f64 * sy) as u32).saturating_sub(reach);
-    let last = ((y1 as f64 * sy).ceil() as u32).saturating_add(reach).min(height);
-    let mut across = Plane::new(vw, last - first, ResizeType::U8x3);
-    let crop = options.crop(x0 as f64 * sx, f64::from(first), f64::from(vw) * sx, f64::from(last - first));
-    resizer.resize(&source, &mut across, Some(&crop)).map_err(|e| fail(e.to_string()))?;
-    let mut down = Plane::new(vw, vh, ResizeType::U8x3);
-    let crop = options.crop(0.0, y0 as f64 * sy - f64::from(first), f64::from(vw), f64::from(vh) * sy);
-    resizer.resize(&across, &mut down, Some(&crop)).map_err(|e| fail(e.to_string()))?;
+    let part = Part { left: x0 as u32, top: y0 as u32, width: vw, height: vh };
+    let down = resample(rgb, (width, height), (nw, nh), part, filter);
     if (vw, vh) == (cw, ch) {
-        return Ok(down.into_vec());
+        return down.into();
     }
     let (at_x, at_y, row) = ((x0 - left) as usize, (y0 - top) as usize, vw as usize * 3);
-    for (y, line) in down.buffer().chunks_exact(row).enumerate() {
+    for (y, line) in down.chunks_exact(row).enumerate() {
         let start = ((at_y + y) * cw as usize + at_x) * 3;
         if let Some(target) = canvas.get_mut(start..start + row) {
             target.copy_from_slice(line);
         }
     }
-    Ok(canvas)
+    canvas.into()
 }
 
 #[cfg(test)]

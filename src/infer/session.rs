@@ -99,6 +99,15 @@ impl Onnx {
         self.session.metadata().ok().and_then(|m| m.custom(key))
     }
 
+    /// A value for the input `name` that several runs take.
+    pub fn value(&self, name: &str, feed: Feed<'_>) -> Result<DynValue> {
+        let element = self.inputs.iter().find(|p| p.name == name).and_then(|p| p.element);
+        match cast(name, element, feed)? {
+            SessionInputValue::Owned(value) => Ok(value),
+            _ => Err(Error::internal("a value that is not its own")),
+        }
+    }
+
     /// Runs the graph. A refusal is an error of the input ([`Kind::InvalidArgument`]), a lost GPU one of the device.
     pub fn run(&mut self, feeds: Vec<(&str, Feed<'_>)>) -> Result<SessionOutputs<'_>> {
         let mut values: Vec<(String, SessionInputValue<'_>)> = Vec::with_capacity(feeds.len());

@@ -18,7 +18,7 @@ use crate::batcher::{PackLimits, Size, Worker};
 use crate::device::Device;
 use crate::manifest::Manifest;
 use crate::mel::MelSpec;
-use crate::session::{Feed, Onnx, OpenOptions};
+use crate::session::{Feed, Onnx, OpenOptions, tensor};
 use crate::text::named;
 use crate::tokens;
 
@@ -248,7 +248,24 @@ impl WhisperWorker {
         Ok(Self { encoder, decoder, rules, mel, cache, limits: PackLimits { items, padded: usize::MAX } })
     }
 
+    /// On a processor one window after the other: a batch saves no time there and takes the memory of all its windows.
     fn encode(&mut self, items: &[&SpeechItem]) -> Result<DynValue> {
+        if self.encoder.device != Device::Cpu || items.len() < 2 {
+            return self.encode_together(items);
+        }
+        let (mut shape, mut data) = (Vec::new(), Vec::new());
+        for item in items {
+            let hidden = tensor("hidden states", &self.encode_together(std::slice::from_ref(item))?)?;
+            shape = hidden.shape;
+            data.extend(hidden.data);
+        }
+        if let Some(count) = shape.first_mut() {
+            *count = items.len();
+        }
+        self.decoder.value("encoder_hidden_states", Feed::F32(shape, data))
+    }
+
+    fn encode_together(&mut self, items: &[&SpeechItem]) -> Result<DynValue> {
         let (bins, frames) = (self.mel.bins, self.mel.frames());
         let data: Vec<f32> = items.iter().flat_map(|i| i.mel.iter().copied()).collect();
         let shape = vec![items.len(), bins, frames];

@@ -23,6 +23,7 @@ use crate::exec::pack::{PackExec, Step};
 use crate::exec::row_errors::OnError;
 use crate::plan::compute::Compute;
 use crate::plan::expand::Expand;
+use crate::plan::media_batches;
 use crate::udf::marker;
 
 /// DataFusion's planner with our nodes.
@@ -32,7 +33,8 @@ pub struct SquillaQueryPlanner;
 #[async_trait]
 impl QueryPlanner for SquillaQueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> DfResult<Arc<dyn ExecutionPlan>> {
-        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Nodes)]).create_physical_plan(plan, session).await
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(Nodes)]);
+        media_batches::small(planner.create_physical_plan(plan, session).await?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Casts and operators whose result depends on the type of x: `x::text`, numbers to integers, integer arithmetic.
 //!
 //! In: an analyzed plan. Out: the plan, with casts to text of reg* values, arrays, bytea, times, floats and composites
-//! turned into the functions that print them, and with checked arithmetic. Invariant: no type changes.
+//! turned into the functions that print them, casts of pictures and recordings to bytea into the functions that write their
+//! files, and with checked arithmetic. Invariant: no type changes.
 //! Deliberately absent: casts from text, which the syntax tells (`rewrite`).
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::merge_schema;
@@ -17,7 +18,9 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF
 use datafusion::optimizer::AnalyzerRule;
 use squilla_core::types::{RegKind, SqlType};
 
-use crate::postgres::{checked, number};
+use crate::bind::defaults;
+use crate::postgres::{cast, checked, number};
+use crate::udf::marker;
 
 /// The rule, and the functions it puts in.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub struct TextCasts {
     text: Arc<ScalarUDF>,
     round: Arc<ScalarUDF>,
     regs: Vec<(RegKind, Arc<ScalarUDF>)>,
+    /// What gives the bytes of pixels and of samples, and in which format.
+    encoders: Vec<(SqlType, Arc<ScalarUDF>, &'static str)>,
 }
 
 impl TextCasts {
@@ -40,7 +45,30 @@ impl TextCasts {
             (RegKind::Role, "regrole_text"),
         ];
         let regs = kinds.into_iter().filter_map(|(kind, name)| Some((kind, find(name)?))).collect();
-        Self { text: Arc::new(crate::postgres::cast::text_udf()), round: Arc::new(number::round()), regs }
+        Self { text: Arc::new(crate::postgres::cast::text_udf()), round: Arc::new(number::round()), regs, encoders: Vec::new() }
+    }
+
+    /// The same with the functions behind `image::bytea` and `audio::bytea`, which `known` finds by name.
+    #[must_use]
+    pub fn with_encoders(mut self, known: impl Fn(&str) -> Option<Arc<ScalarUDF>>) -> Self {
+        let wanted = [(SqlType::Image, "encode_image", "png"), (SqlType::Audio, "encode_audio", "wav")];
+        self.encoders = wanted.into_iter().filter_map(|(ty, name, format)| Some((ty, known(name)?, format))).collect();
+        self
+    }
+
+    /// `value::bytea` of a picture or a recording, as the call that writes its file.
+    fn encoded(&self, call: &ScalarFunction, schema: &DFSchema) -> Option<Expr> {
+        let [value, Expr::Literal(name, _)] = call.args.as_slice() else { return None };
+        name.try_as_str().flatten().filter(|name| name.eq_ignore_ascii_case("bytea"))?;
+        let ty = SqlType::of_field(&value.to_field(schema).ok()?.1);
+        let (_, udf, format) = self.encoders.iter().find(|(of, ..)| *of == ty)?;
+        let signature = marker(udf)?.entry.declaration.signatures.iter().find(|s| s.arguments.first().is_some_and(|a| a.ty == ty))?;
+        let options = signature.arguments.iter().skip(1).map(|argument| match argument.name.as_str() {
+            "format" => ScalarValue::Utf8(Some((*format).to_owned())),
+            _ => defaults::scalar(argument),
+        });
+        let args = std::iter::once(value.clone()).chain(options.map(|value| Expr::Literal(value, None))).collect();
+        Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(udf), args)))
     }
 
     fn printer(&self, ty: &SqlType) -> Option<Arc<ScalarUDF>> {
@@ -73,6 +101,10 @@ impl TextCasts {
                     None => Ok(Transformed::no(Expr::Cast(Cast { expr: inner, field }))),
                 }
             }
+            Expr::ScalarFunction(call) if call.func.name() == cast::CAST => Ok(match self.encoded(&call, schema) {
+                Some(bytes) => Transformed::yes(bytes),
+                None => Transformed::no(Expr::ScalarFunction(call)),
+            }),
             // Numbers are rounded to integers, not cut.
             Expr::Cast(Cast { expr: inner, field }) if field.data_type().is_integer() => {
                 let broken = inner.get_type(schema).is_ok_and(|t| t.is_floating() || t.is_decimal());

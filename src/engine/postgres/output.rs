@@ -10,9 +10,11 @@ use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use arrow::datatypes::{DataType, Decimal256Type, Float32Type, Float64Type, IntervalMonthDayNanoType, TimeUnit};
 use chrono::{DateTime, Offset, TimeZone, Utc};
+use squilla_core::columns::{self, Arg};
 use squilla_core::error::{Error, Result};
 use squilla_core::numeric;
 use squilla_core::types::SqlType;
+use squilla_core::values::AudioView;
 
 /// Every value of a column as text.
 pub fn texts(source: &ArrayRef, ty: &SqlType, zone: &str) -> Result<ArrayRef> {
@@ -80,6 +82,7 @@ pub fn text(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Result<O
             };
             array(&values, element, zone)?
         }
+        SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Box2d if source.as_struct_opt().is_some() => media(&one(), ty)?,
         SqlType::File | SqlType::Image | SqlType::Audio | SqlType::Tensor | SqlType::Box2d | SqlType::Record(_) => composite(source, row, zone)?,
         _ => plain(&one())?,
     }))
@@ -185,6 +188,21 @@ fn array(values: &ArrayRef, element: &SqlType, zone: &str) -> Result<String> {
     }
     out.push('}');
     Ok(out)
+}
+
+/// A value of one of our own types, as clients see it: the URI of a file, a placeholder for pixels and samples.
+fn media(one: &ArrayRef, ty: &SqlType) -> Result<String> {
+    let arg = Arg { array: Arc::clone(one), constant: true };
+    let read = match ty {
+        SqlType::File => columns::file(&arg, 0)?.map(|file| file.uri),
+        SqlType::Image => columns::image(&arg, 0)?.map(|image| image.placeholder()),
+        SqlType::Audio => columns::audio(&arg, 0)?.map(|audio| AudioView::placeholder(audio.samples.len(), audio.sample_rate, audio.channels)),
+        _ => columns::bounding_box(&arg, 0)?.map(|b| {
+            let [x1, y1, x2, y2] = [b.x1, b.y1, b.x2, b.y2].map(|v| float(f64::from(v), true));
+            format!("({x1},{y1}),({x2},{y2})")
+        }),
+    };
+    read.ok_or_else(|| Error::internal(format!("a {} without a value", ty.name())))
 }
 
 fn composite(source: &ArrayRef, row: usize, zone: &str) -> Result<String> {

@@ -94,7 +94,7 @@ pub fn of_session(session: &Arc<Session>) -> Result<SessionState> {
     let functions: Vec<ScalarUDF> = registry::functions(&source);
     let base = session.database.base().clone();
     let mut rules = base.analyzer().rules.clone();
-    rules.push(Arc::new(TextCasts::new(&functions)));
+    rules.push(Arc::new(TextCasts::new(&functions).with_encoders(|name| base.scalar_functions().get(name).cloned())));
     rules.push(subquery_rule::rule());
     let mut state = SessionStateBuilder::new_from_existing(base).with_analyzer_rules(rules).build();
     for udf in functions.into_iter().chain(admin::functions(session)).chain(sequences::functions(session)).chain(versions::functions(session)) {

@@ -243,6 +243,7 @@ fn models(database: &Arc<Database>) -> Vec<ModelRow> {
             let loaded = used.iter().any(|s| s.loaded && s.name == m.name);
             // The digest is known once the files were read.
             let digest = m.sha256.or_else(|| used.iter().find(|s| s.name == m.name).map(|s| s.digest.clone()));
+            let digest = digest.or_else(|| database.models.digest(&m.name));
             ModelRow {
                 builtin: !is_created(&m.name),
                 name: m.name,

@@ -1,11 +1,19 @@
 //! `audio_channel`: one channel of a recording.
 
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::audio::shape;
 
 /// `audio_channel`: audio and a number from 1 to audio. Errors: 22023 no such channel.
-pub static AUDIO_CHANNEL: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/audio_channel.sql"), Kernel::Media(kernel));
+pub static AUDIO_CHANNEL: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/audio/audio_channel.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    match call.int("n", 0)? {
+        Some(n) if n < 1 => Err(Error::invalid_argument(format!("channels are counted from 1, not {n}"))),
+        _ => Ok(()),
+    }
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| match (call.audio("data", row)?, call.int("n", row)?) {

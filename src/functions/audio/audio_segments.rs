@@ -20,16 +20,21 @@ pub static AUDIO_SEGMENTS: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/audio/audio_segments.sql"), Kernel::Expand(expand)).with_check(check);
 
 fn check(call: &Call) -> Result<()> {
-    call.option_text("align")?.map(Align::parse).transpose()?;
-    Ok(())
+    window_options(call)?;
+    if takes(call, &SqlType::Audio)? { Ok(()) } else { decoding(call).map(|_| ()) }
+}
+
+/// `None` when one of them is NULL.
+fn window_options(call: &Call) -> Result<Option<WindowOptions>> {
+    let align = call.text("align", 0)?.map(Align::parse).transpose()?;
+    let (Some(window_s), Some(overlap_s), Some(align)) = (call.float("window_s", 0)?, call.float("overlap_s", 0)?, align) else { return Ok(None) };
+    let options = WindowOptions { window_s, overlap_s, align };
+    options.check()?;
+    Ok(Some(options))
 }
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
-    let (Some(window_s), Some(overlap_s), Some(align)) = (call.float("window_s", 0)?, call.float("overlap_s", 0)?, call.text("align", 0)?) else {
-        return Ok(Box::new(std::iter::empty()));
-    };
-    let options = WindowOptions { window_s, overlap_s, align: Align::parse(align)? };
-    options.check()?;
+    let Some(options) = window_options(&call)? else { return Ok(Box::new(std::iter::empty())) };
     pushed("audio-segments", move |emit| {
         let mut give = |window: AudioWindow| {
             call.env.cancel.check()?;

@@ -7,7 +7,12 @@ use super::source::{decode, decode_options, payload};
 
 /// `decode_audio`: recording to audio, by default at 16 kHz in one channel.
 /// Errors: 22P03 not a sound file or damaged, 22023 bad option, 54000 a limit.
-pub static DECODE_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/decode_audio.sql"), Kernel::Media(kernel));
+pub static DECODE_AUDIO: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/audio/decode_audio.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    decode_options(call, 0).map(|_| ())
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| match (payload(call, row)?, decode_options(call, row)?) {

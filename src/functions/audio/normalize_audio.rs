@@ -5,7 +5,12 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::audio::shape;
 
 /// `normalize_audio`: audio and a level in decibels to audio. Errors: 22023 level out of range.
-pub static NORMALIZE_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/normalize_audio.sql"), Kernel::Media(kernel));
+pub static NORMALIZE_AUDIO: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/audio/normalize_audio.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    call.float("target_db", 0)?.map(shape::check_target).transpose().map(|_| ())
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| match (call.audio("data", row)?, call.float("target_db", row)?) {

@@ -2,15 +2,24 @@
 
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
-use squilla_media::audio::resample::resample_audio;
+use squilla_media::audio::resample::{check_rate, resample_audio};
 
 /// `resample_audio`: audio and a rate in hertz to audio. Errors: 22023 rate out of range.
-pub static RESAMPLE_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/resample_audio.sql"), Kernel::Media(kernel));
+pub static RESAMPLE_AUDIO: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/audio/resample_audio.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    rate(call, 0)?.map(check_rate).transpose().map(|_| ())
+}
+
+fn rate(call: &Call, row: usize) -> Result<Option<u32>> {
+    let Some(rate) = call.int("rate", row)? else { return Ok(None) };
+    u32::try_from(rate).map(Some).map_err(|_| Error::invalid_argument(format!("sample rate {rate} is out of range")))
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {
-        let (Some(audio), Some(rate)) = (call.audio("data", row)?, call.int("rate", row)?) else { return Ok(None) };
-        let rate = u32::try_from(rate).map_err(|_| Error::invalid_argument(format!("sample rate {rate} is out of range")))?;
+        let (Some(audio), Some(rate)) = (call.audio("data", row)?, rate(call, row)?) else { return Ok(None) };
         resample_audio(audio.view(), rate).map(Some)
     })
 }

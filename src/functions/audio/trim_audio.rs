@@ -5,7 +5,15 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::audio::shape;
 
 /// `trim_audio`: audio and two times in seconds to audio. Errors: 22023 times out of order.
-pub static TRIM_AUDIO: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/audio/trim_audio.sql"), Kernel::Media(kernel));
+pub static TRIM_AUDIO: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/audio/trim_audio.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    match (call.float("start_s", 0)?, call.float("end_s", 0)?) {
+        (Some(start_s), Some(end_s)) => shape::check_times(start_s, end_s),
+        _ => Ok(()),
+    }
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| match (call.audio("data", row)?, call.float("start_s", row)?, call.float("end_s", row)?) {

@@ -6,23 +6,37 @@ use squilla_media::pdf::document::{Bounds, pdf_render};
 use squilla_media::sandbox::job::Payload;
 
 /// `render_page`: document to image RGB u8. Errors: 22P03 not a PDF, 22023 no such page, 54000 a limit, 0A000 without PDFium.
-pub static RENDER_PAGE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/document/render_page.sql"), Kernel::Media(kernel));
+pub static RENDER_PAGE: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/document/render_page.sql"), Kernel::Media(kernel)).with_check(check);
 
 /// Finest resolution.
 const DPI_MAX: i64 = 2400;
 
+fn check(call: &Call) -> Result<()> {
+    page_no(call, 0)?;
+    dpi(call, 0).map(|_| ())
+}
+
+fn page_no(call: &Call, row: usize) -> Result<Option<u32>> {
+    let Some(page_no) = call.int("page_no", row)? else { return Ok(None) };
+    let page_no = u32::try_from(page_no).ok().filter(|n| *n > 0);
+    page_no.map(Some).ok_or_else(|| Error::invalid_argument("page_no counts from 1"))
+}
+
+fn dpi(call: &Call, row: usize) -> Result<Option<u32>> {
+    match call.int("dpi", row)? {
+        Some(dpi) if !(1..=DPI_MAX).contains(&dpi) => Err(Error::invalid_argument(format!("dpi must be between 1 and {DPI_MAX}, not {dpi}"))),
+        dpi => Ok(dpi.map(|dpi| dpi as u32)),
+    }
+}
+
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {
-        let (Some(bytes), Some(page_no), Some(dpi)) = (call.bytes("data", row)?, call.int("page_no", row)?, call.int("dpi", row)?) else {
+        let (Some(bytes), Some(page_no), Some(dpi)) = (call.bytes("data", row)?, page_no(call, row)?, dpi(call, row)?) else {
             return Ok(None);
         };
-        let page_no = u32::try_from(page_no).ok().filter(|n| *n > 0);
-        let page_no = page_no.ok_or_else(|| Error::invalid_argument("page_no counts from 1"))?;
-        if !(1..=DPI_MAX).contains(&dpi) {
-            return Err(Error::invalid_argument(format!("dpi must be between 1 and {DPI_MAX}, not {dpi}")));
-        }
         let bounds = Bounds::now(&call.env.limits, &call.env.cancel);
-        pdf_render(&Payload::borrowed(bytes), page_no, dpi as u32, bounds).map(Some)
+        pdf_render(&Payload::borrowed(bytes), page_no, dpi, bounds).map(Some)
     })
 }
 

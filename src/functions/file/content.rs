@@ -10,7 +10,13 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use super::fetch::rows;
 
 /// `file_content`: file or URI to bytea. Errors: 58P01 no such file, 54000 above max_bytes, SQ006 changed, 58030 I/O.
-pub static FILE_CONTENT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/file/file_content.sql"), Kernel::Fetch(file_content));
+pub static FILE_CONTENT: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/file/file_content.sql"), Kernel::Fetch(file_content)).with_check(check_content);
+
+fn check_content(call: &Call) -> Result<()> {
+    range(call, 0)?;
+    bytes_max(call, 0).map(|_| ())
+}
 
 /// `file_text`: file or URI to text. Errors: those of `file_content`, 22021 bytes that are not in the encoding.
 pub static FILE_TEXT: SqlFunction =

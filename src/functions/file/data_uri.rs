@@ -7,7 +7,12 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::file::mime::{SNIFF_BYTES, mime_of};
 
 /// `data_uri`: bytea to `data:MIME;base64,...`. Errors: 22023 something that is no MIME type.
-pub static DATA_URI: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/file/data_uri.sql"), Kernel::Media(kernel));
+pub static DATA_URI: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/file/data_uri.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    call.text("mime", 0)?.map(checked).transpose().map(|_| ())
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {

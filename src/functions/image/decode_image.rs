@@ -11,11 +11,17 @@ pub static DECODE_IMAGE: SqlFunction =
     SqlFunction::new(include_str!("../../../sql-functions/image/decode_image.sql"), Kernel::Media(kernel)).with_check(check).that_decodes();
 
 fn check(call: &Call) -> Result<()> {
-    mode(call).map(|_| ())
+    mode(call)?;
+    max_pixels(call, 0).map(|_| ())
 }
 
 fn mode(call: &Call) -> Result<Option<Option<Mode>>> {
     option(call, "mode", |name| if name.eq_ignore_ascii_case("native") { Ok(None) } else { Mode::parse(name).map(Some) })
+}
+
+fn max_pixels(call: &Call, row: usize) -> Result<Option<u64>> {
+    let Some(pixels) = call.int("max_pixels", row)? else { return Ok(None) };
+    u64::try_from(pixels).map(Some).map_err(|_| Error::invalid_argument(format!("max_pixels must not be negative, is {pixels}")))
 }
 
 fn kernel(call: &Call) -> Result<Outcome> {
@@ -24,13 +30,7 @@ fn kernel(call: &Call) -> Result<Outcome> {
     let mut kept = Vec::new();
     call.map_rows(|row| {
         let Some(bytes) = call.bytes("data", row)? else { return Ok(None) };
-        let max_pixels = match call.int("max_pixels", row)? {
-            None => None,
-            Some(pixels) => match u64::try_from(pixels) {
-                Ok(pixels) => Some(pixels),
-                Err(_) => return Err(Error::invalid_argument(format!("max_pixels must not be negative, is {pixels}"))),
-            },
-        };
+        let max_pixels = max_pixels(call, row)?;
         let upright = call.boolean("auto_orient", row)?.unwrap_or(true);
         let (image, reserved) = decode_reserved(call, bytes, mode, upright, max_pixels)?;
         kept.push(reserved);

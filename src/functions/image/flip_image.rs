@@ -5,7 +5,12 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::orient::{Orientation, turned};
 
 /// `flip_image`: image to image. Errors: 22023 unknown direction.
-pub static FLIP_IMAGE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/flip_image.sql"), Kernel::Media(kernel));
+pub static FLIP_IMAGE: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/image/flip_image.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    call.text("direction", 0)?.map(direction).transpose().map(|_| ())
+}
 
 fn direction(name: &str) -> Result<Orientation> {
     match name.to_ascii_lowercase().as_str() {

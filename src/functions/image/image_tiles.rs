@@ -11,20 +11,31 @@ use squilla_media::image::crop::{Rectangle, crop_image};
 
 /// `image_tiles`: image to setof (tile_row, tile_column, box, image). Errors: 22023 sizes that are not positive, an overlap as
 /// large as a tile.
-pub static IMAGE_TILES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_tiles.sql"), Kernel::Expand(expand));
+pub static IMAGE_TILES: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/image/image_tiles.sql"), Kernel::Expand(expand)).with_check(check);
 
 /// Tiles of a batch, and bytes after which it ends.
 const BATCH_TILES: usize = 64;
 const BATCH_BYTES: usize = 8 << 20;
 
-fn expand(call: Arc<Call>) -> Result<Expansion> {
+fn check(call: &Call) -> Result<()> {
+    sizes(call).map(|_| ())
+}
+
+/// Width, height and overlap; `None` when one of them is NULL.
+fn sizes(call: &Call) -> Result<Option<(i64, i64, i64)>> {
     let (Some(width), Some(height), Some(overlap)) = (call.int("width", 0)?, call.int("height", 0)?, call.int("overlap", 0)?) else {
-        return Ok(Box::new(std::iter::empty()));
+        return Ok(None);
     };
     if width < 1 || height < 1 || overlap < 0 || overlap >= width.min(height) {
         return Err(Error::invalid_argument(format!("tiles of {width}x{height} pixels cannot overlap by {overlap}"))
             .hint("Sides must be positive, and the overlap smaller than either."));
     }
+    Ok(Some((width, height, overlap)))
+}
+
+fn expand(call: Arc<Call>) -> Result<Expansion> {
+    let Some((width, height, overlap)) = sizes(&call)? else { return Ok(Box::new(std::iter::empty())) };
     let Some(image) = call.image("image", 0)? else { return Ok(Box::new(std::iter::empty())) };
     let columns = starts(image.width, width, overlap);
     let rows = starts(image.height, height, overlap);

@@ -5,7 +5,12 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::orient::{Orientation, turned};
 
 /// `rotate_image`: image to image, clockwise. Errors: 22023 degrees that are no multiple of 90.
-pub static ROTATE_IMAGE: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/rotate_image.sql"), Kernel::Media(kernel));
+pub static ROTATE_IMAGE: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/image/rotate_image.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    call.float("degrees", 0)?.map(Orientation::from_degrees).transpose().map(|_| ())
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     call.map_rows(|row| {

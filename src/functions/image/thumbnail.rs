@@ -4,17 +4,25 @@ use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::image::decode::check_pixels;
 use squilla_media::image::info::image_info;
-use squilla_media::image::thumbnail::{thumbnail, thumbnail_bytes, thumbnail_of};
+use squilla_media::image::thumbnail::{check_size, thumbnail, thumbnail_bytes, thumbnail_of};
 
 /// `thumbnail`: bytea or image to bytea. Errors: 22P03 damaged image, 22023 a size outside 1 to 16384, 54000 above the pixel limit.
-pub static THUMBNAIL: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/thumbnail.sql"), Kernel::Media(kernel));
+pub static THUMBNAIL: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/image/thumbnail.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    size(call, 0)?.map(check_size).transpose().map(|_| ())
+}
+
+fn size(call: &Call, row: usize) -> Result<Option<u32>> {
+    // 0 is outside what is taken, as is what does not fit.
+    Ok(call.int("size", row)?.map(|size| u32::try_from(size).unwrap_or(0)))
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let limits = &call.env.limits;
     call.map_rows(|row| {
-        let Some(size) = call.int("size", row)? else { return Ok(None) };
-        // 0 is outside what is taken, as is what does not fit.
-        let size = u32::try_from(size).unwrap_or(0);
+        let Some(size) = size(call, row)? else { return Ok(None) };
         if call.find("image")?.is_some() {
             return call.image("image", row)?.map(|image| thumbnail_of(&image, size)).transpose();
         }

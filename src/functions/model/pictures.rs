@@ -34,8 +34,9 @@ pub(super) trait PictureModel: Sync {
     fn run<'a>(&'a self, pictures: &'a Pictures, ready: Vec<Picture>) -> BoxFuture<'a, Result<Vec<Result<Self::Out>>>>;
 }
 
-/// Pictures made ready at one time.
+/// Pictures made ready at one time, and the bytes that they may then have.
 const AT_ONCE: usize = 4;
+const AT_ONCE_BYTES: usize = 4 << 20;
 
 /// Groups of them under way: one in the model, one waiting for it, one being made ready.
 const GROUPS: usize = 3;
@@ -110,8 +111,9 @@ async fn run<M: PictureModel>(call: &Call, sources: &[Source<'_>], model: &M) ->
     let (models, resolved) = model.model();
     let pictures = models.pictures(resolved).await?;
     // Boxed: a lazy closure over borrowed pictures would make this future unfit for other threads.
-    let mut groups: Vec<BoxFuture<'_, Answers<M::Out>>> = Vec::with_capacity(sources.len().div_ceil(AT_ONCE));
-    for some in sources.chunks(AT_ONCE) {
+    let at_once = pictures.fitting(AT_ONCE_BYTES).min(AT_ONCE);
+    let mut groups: Vec<BoxFuture<'_, Answers<M::Out>>> = Vec::with_capacity(sources.len().div_ceil(at_once));
+    for some in sources.chunks(at_once) {
         groups.push(Box::pin(group(call, some, &pictures, model)));
     }
     let mut groups = stream::iter(groups).buffered(GROUPS);

@@ -22,8 +22,8 @@ use crate::audio::source::{decode, payload};
 /// Hertz that speech models take.
 const RATE: u32 = 16_000;
 
-/// Recordings in memory at one time.
-const RECORDINGS: usize = 4;
+/// Recordings of one pack in memory at one time: enough, over the packs under way, to keep the model busy.
+const RECORDINGS: usize = 2;
 
 pub(super) fn check(call: &Call) -> Result<()> {
     let options = options(call, false)?;

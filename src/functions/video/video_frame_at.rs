@@ -1,13 +1,21 @@
 //! `video_frame_at`: the frame shown at a moment.
 
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::video::frames::video_frame_at;
 
 use crate::audio::source::payload;
 
 /// `video_frame_at`: video and seconds to image. Errors: 22P03 not a video or damaged, 22023 outside it, 54000 a limit.
-pub static VIDEO_FRAME_AT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_frame_at.sql"), Kernel::Media(kernel));
+pub static VIDEO_FRAME_AT: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/video/video_frame_at.sql"), Kernel::Media(kernel)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    match call.float("t", 0)? {
+        Some(t) if !(t.is_finite() && t >= 0.0) => Err(Error::invalid_argument(format!("a video has no frame at {t} s"))),
+        _ => Ok(()),
+    }
+}
 
 fn kernel(call: &Call) -> Result<Outcome> {
     let limits = &call.env.limits;

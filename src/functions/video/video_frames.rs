@@ -16,7 +16,11 @@ use crate::expansion::pushed;
 /// `video_frames`: video to setof (frame_no, pts_s, is_keyframe, image).
 /// Errors: 22P03 not a video or damaged, 22023 bad option, 54000 a limit.
 pub static VIDEO_FRAMES: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand)).with_range(PTS);
+    SqlFunction::new(include_str!("../../../sql-functions/video/video_frames.sql"), Kernel::Expand(expand)).with_range(PTS).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    options(call).map(|_| ())
+}
 
 /// A condition on `pts_s` is a window of the video: what lies outside is not decoded. Sampling and counting start at
 /// `start_s`, so with them only the end moves.

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
-use squilla_media::video::scenes::{Scene, video_scenes};
+use squilla_media::video::scenes::{Scene, check_threshold, video_scenes};
 
 use crate::audio::source::payload;
 use crate::expansion::pushed;
 
 /// `video_scenes`: video to setof (scene_no, start_s, end_s).
 /// Errors: 22P03 not a video or damaged, 22023 bad threshold, 54000 a limit.
-pub static VIDEO_SCENES: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/video/video_scenes.sql"), Kernel::Expand(expand));
+pub static VIDEO_SCENES: SqlFunction =
+    SqlFunction::new(include_str!("../../../sql-functions/video/video_scenes.sql"), Kernel::Expand(expand)).with_check(check);
+
+fn check(call: &Call) -> Result<()> {
+    call.float("threshold", 0)?.map(check_threshold).transpose().map(|_| ())
+}
 
 fn expand(call: Arc<Call>) -> Result<Expansion> {
     let Some(threshold) = call.float("threshold", 0)? else { return Ok(Box::new(std::iter::empty())) };

@@ -46,24 +46,36 @@ pub fn level(audio: AudioView<'_>) -> Level {
 /// The recording with its root mean square at `target_db`, or as near as the largest sample stays within full scale.
 /// Silence stays silence. Fails with 22023 on a target above 0 or below -120 dB.
 pub fn normalize(audio: AudioView<'_>, target_db: f64) -> Result<Audio> {
-    if !(SILENCE_DB..=0.0).contains(&target_db) {
-        return Err(Error::invalid_argument(format!("target_db {target_db} is out of range")).detail("It is between -120 and 0."));
-    }
+    check_target(target_db)?;
     let (rms, peak) = (rms(audio.samples), peak(audio.samples));
     let gain = if rms > 1e-6 { (10_f64.powf(target_db / 20.0) / rms).min(1.0 / peak) } else { 1.0 };
     let samples = audio.samples.iter().map(|s| (f64::from(*s) * gain) as f32).collect();
     Ok(Audio { samples, sample_rate: audio.sample_rate, channels: audio.channels })
 }
 
+/// Fails with 22023 on a target above 0 or below -120 dB.
+pub fn check_target(target_db: f64) -> Result<()> {
+    if (SILENCE_DB..=0.0).contains(&target_db) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("target_db {target_db} is out of range")).detail("It is between -120 and 0."))
+}
+
 /// The part from `start_s` to `end_s` seconds; what lies outside the recording is left out.
 /// Fails with 22023 when the start is negative or after the end.
 pub fn trim(audio: AudioView<'_>, start_s: f64, end_s: f64) -> Result<Audio> {
-    if !(start_s.is_finite() && start_s >= 0.0 && end_s >= start_s) {
-        return Err(Error::invalid_argument(format!("the part from {start_s} to {end_s} s is out of range"))
-            .detail("The start is 0 or more and not after the end."));
-    }
+    check_times(start_s, end_s)?;
     let frame = |seconds: f64| (seconds * f64::from(audio.sample_rate)).round() as usize;
     Ok(part(audio, frame(start_s), frame(end_s)))
+}
+
+/// Fails with 22023 when the start is negative or after the end.
+pub fn check_times(start_s: f64, end_s: f64) -> Result<()> {
+    if start_s.is_finite() && start_s >= 0.0 && end_s >= start_s {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("the part from {start_s} to {end_s} s is out of range"))
+        .detail("The start is 0 or more and not after the end."))
 }
 
 fn part(audio: AudioView<'_>, from: usize, to: usize) -> Audio {

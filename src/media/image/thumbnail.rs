@@ -18,7 +18,7 @@ const QUALITY: u8 = 85;
 
 /// A thumbnail of an encoded image. `size` is in pixels, 1 to 16384.
 pub fn thumbnail(bytes: &[u8], size: u32, limits: &Limits) -> Result<Vec<u8>> {
-    check(size)?;
+    check_size(size)?;
     let (w, h) = least(&image_info(bytes)?, size);
     let image = decode_at_least(bytes, None, true, (w, h), limits)?;
     thumbnail_of(&image.view(), size)
@@ -42,7 +42,7 @@ pub fn thumbnail_bytes(info: &ImageInfo, size: u32) -> u64 {
 
 /// A thumbnail of pixels.
 pub fn thumbnail_of(image: &ImageView<'_>, size: u32) -> Result<Vec<u8>> {
-    check(size)?;
+    check_size(size)?;
     if image.width <= size && image.height <= size {
         return encode_image(image, Format::Jpeg, QUALITY);
     }
@@ -50,7 +50,8 @@ pub fn thumbnail_of(image: &ImageView<'_>, size: u32) -> Result<Vec<u8>> {
     encode_image(&small.view(), Format::Jpeg, QUALITY)
 }
 
-fn check(size: u32) -> Result<()> {
+/// Fails with 22023 on a size outside 1 to 16384.
+pub fn check_size(size: u32) -> Result<()> {
     if (1..=16_384).contains(&size) {
         return Ok(());
     }

@@ -1,10 +1,13 @@
 //! Frames of a video as a stream, and the one frame that is shown at a moment.
 //!
 //! In: a payload and [`FrameOptions`]. Out: [`VideoFrame`]s, one at a time, in the order they are shown. Invariant: the
-//! file is read once from front to back, only what leads up to a wanted frame is decoded, only wanted frames are
-//! converted, and everything stops as soon as the receiver has enough. `frame_no` counts the frames of the whole track
+//! file is read once from front to back, only what leads up to a wanted frame is decoded (frames that no other refers to are
+//! left out, see `skip`), only wanted frames are converted, and everything stops as soon as the receiver has enough. `frame_no` counts the frames of the whole track
 //! from 0, whatever is left out. Deliberately absent: random access by frame number.
 
+use std::collections::VecDeque;
+
+use ffmpeg_next::codec::discard::Discard;
 use ffmpeg_next::{Error as Foreign, Packet, codec, frame};
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Kind, Result};
@@ -16,6 +19,7 @@ use crate::sandbox::job::{Chunk, Emit, Job, Payload};
 use crate::sandbox::pool;
 use crate::video::convert::{Converter, check_pixels};
 use crate::video::select::{FrameOptions, Selector, Verdict};
+use crate::video::skip::Lookahead;
 use crate::video::track::VideoTrack;
 
 /// Bytes of packets that are kept while looking for the key frame before the start.
@@ -130,6 +134,8 @@ impl Job for VideoFramesJob {
 struct Run {
     track: VideoTrack,
     decoder: codec::decoder::Video,
+    /// Looks for frames that need not be decoded.
+    ahead: Option<Lookahead>,
     selector: Selector,
     converter: Converter,
     /// Number and earliest time of the next frame that the decoder gives.
@@ -145,8 +151,10 @@ impl Run {
     fn new(track: VideoTrack, options: &FrameOptions, pixels_max: u64) -> Result<Self> {
         let decoder = track.decoder()?;
         check_pixels(decoder.width(), decoder.height(), pixels_max)?;
+        let selector = Selector::new(options, track.tolerance());
         Ok(Self {
-            selector: Selector::new(options, track.tolerance()),
+            ahead: Lookahead::new(&track.codec, options, &selector),
+            selector,
             converter: Converter::new(options.width, options.height, track.rotation, pixels_max),
             decoder,
             track,
@@ -165,13 +173,25 @@ impl Run {
             self.done = true;
             return Ok(());
         }
+        let mut held = VecDeque::new();
         if start > 0.0 {
-            for packet in self.skip_to(start) {
-                self.send(&packet, emit)?;
-            }
+            held = self.skip_to(start).into();
         }
+        let clock = self.track.clock();
         while !self.done {
-            let Some(packet) = self.track.next_packet() else { break };
+            let track = &mut self.track;
+            let mut read = || held.pop_front().or_else(|| track.next_packet());
+            let packet = match &mut self.ahead {
+                None => read(),
+                Some(ahead) => match ahead.next(read, clock) {
+                    Some((packet, wanted)) => {
+                        self.decoder.skip_frame(if wanted { Discard::Default } else { Discard::NonReference });
+                        Some(packet)
+                    }
+                    None => None,
+                },
+            };
+            let Some(packet) = packet else { break };
             self.send(&packet, emit)?;
         }
         if !self.done {
@@ -236,6 +256,10 @@ impl Run {
                 }
             }
             let time = self.frame_time(&picture);
+            if let Some(ahead) = &mut self.ahead {
+                let (track, not_before) = (&self.track, self.not_before);
+                self.next_no += ahead.left_out_before(picture.timestamp(), |tick| track.time(tick) >= not_before);
+            }
             if time < self.not_before {
                 continue;
             }

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod info;
 pub mod scenes;
 pub mod select;
+pub mod skip;
 pub mod track;
 
 #[cfg(test)]

@@ -29,6 +29,14 @@ pub struct Scene {
     pub end_s: f64,
 }
 
+/// Fails with 22023 on a threshold outside 0 to 1.
+pub fn check_threshold(threshold: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&threshold) {
+        return Ok(());
+    }
+    Err(Error::invalid_argument(format!("threshold {threshold} is out of range")).detail("It is between 0 and 1."))
+}
+
 /// Finds the scenes. Fails with 22023 on a threshold outside 0 to 1, and as [`video_frames`] does.
 pub fn video_scenes(
     payload: &Payload<'_>,
@@ -37,9 +45,7 @@ pub fn video_scenes(
     deadline: &Deadline,
     emit: &mut dyn FnMut(Scene) -> Result<bool>,
 ) -> Result<()> {
-    if !(0.0..=1.0).contains(&threshold) {
-        return Err(Error::invalid_argument(format!("threshold {threshold} is out of range")).detail("It is between 0 and 1."));
-    }
+    check_threshold(threshold)?;
     let options = FrameOptions { width: Some(WIDTH), ..FrameOptions::default() };
     let mut before: Option<Vec<f64>> = None;
     let mut scene = Scene { number: 0, start_s: 0.0, end_s: 0.0 };

@@ -84,6 +84,12 @@ impl VideoTrack {
         ffmpeg::seconds(ticks.saturating_sub(self.start), self.base)
     }
 
+    /// [`VideoTrack::time`] for those who read packets meanwhile.
+    pub fn clock(&self) -> impl Fn(i64) -> f64 + Copy + use<> {
+        let (start, base) = (self.start, self.base);
+        move |ticks| ffmpeg::seconds(ticks.saturating_sub(start), base)
+    }
+
     /// Seconds of a packet, when it says.
     pub fn packet_time(&self, packet: &Packet) -> Option<f64> {
         packet.pts().or(packet.dts()).map(|ticks| self.time(ticks))

@@ -11,6 +11,7 @@ use arrow::datatypes::{DataType, Float32Type, Int32Type};
 use squilla_core::columns::{self, Arg};
 use squilla_core::error::{Error, Result};
 use squilla_core::types::SqlType;
+use squilla_core::values::AudioView;
 
 use crate::encode::cells::Cells;
 use crate::encode::column::{bytea_text, column, to};
@@ -90,7 +91,7 @@ pub fn images(cells: &mut Cells, array: &ArrayRef, binary: bool, style: &Style) 
         };
         let format = match style.image_output {
             ImageOutput::Placeholder => {
-                cells.write(|out| drop(write!(out, "<image {}x{} {}>", image.width, image.height, image.mode())));
+                cells.push(image.placeholder().as_bytes());
                 continue;
             }
             ImageOutput::Jsonb => {
@@ -126,16 +127,8 @@ pub fn audios(cells: &mut Cells, array: &ArrayRef) -> Result<()> {
             cells.null();
             continue;
         }
-        let (rate, channels) = (rate.value(row).max(1), channels.value(row).max(1));
-        let seconds = f64::from(samples.value_length(row)) / f64::from(channels) / f64::from(rate);
-        cells.write(|out| {
-            let _ = write!(out, "<audio {seconds:.1} s {rate} Hz ");
-            let _ = match channels {
-                1 => write!(out, "mono>"),
-                2 => write!(out, "stereo>"),
-                n => write!(out, "{n} channels>"),
-            };
-        });
+        let (rate, channels) = (rate.value(row).max(1) as u32, channels.value(row).clamp(1, i32::from(u16::MAX)) as u16);
+        cells.push(AudioView::placeholder(samples.value_length(row) as usize, rate, channels).as_bytes());
     }
     Ok(())
 }
