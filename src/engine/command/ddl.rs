@@ -114,7 +114,7 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
     // The files are looked at now: a wrong path or format is told here, and their columns are kept for \d.
     let frame = session.frame("CREATE EXTERNAL TABLE")?;
     let (access, location) = (&session.database.files, create.location.as_str());
-    let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &frame.state);
+    let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &*frame.state);
     let found = frame.stop.guard(made).await?.schema();
     let columns =
         if columns.is_empty() { found.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect() } else { columns };

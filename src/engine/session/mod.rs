@@ -9,6 +9,7 @@ pub mod advisory;
 pub mod block;
 pub mod cursor;
 pub mod identity;
+pub mod lease;
 pub mod notify;
 pub mod origin;
 pub mod parameters;
@@ -250,7 +251,7 @@ pub struct Session {
     pub shared: Arc<SessionShared>,
     superuser: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
-    pub(crate) state: std::sync::OnceLock<datafusion::execution::session_state::SessionState>,
+    pub(crate) states: Arc<lease::States>,
 }
 
 /// The mutable part of a session.
@@ -320,7 +321,7 @@ impl Session {
             savepoints: Vec::new(),
             query_id: 0,
         };
-        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
+        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), states: Arc::default() }
     }
 
     /// Whether the current role is a superuser.

@@ -9,12 +9,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Result};
-use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::calls::CallContext;
@@ -92,15 +91,18 @@ impl Session {
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
-        let mut state = self.planning_state(&settings)?;
+        let mut state = self.lease(&settings)?;
         let built_in = |name: &str| {
             state.scalar_functions().contains_key(name)
                 || state.aggregate_functions().contains_key(name)
                 || state.window_functions().contains_key(name)
         };
         let called = sql_functions::mark(&mut statement, &data, &search_path, &built_in)?;
+        if !called.is_empty() {
+            state.keep();
+        }
         for udf in called.udfs() {
-            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(udf)).map_err(from_datafusion)?;
+            datafusion::execution::FunctionRegistry::register_udf(&mut *state, Arc::clone(udf)).map_err(from_datafusion)?;
         }
         crate::bind::calls::bind(&mut statement, &context)?;
         // Calls of ours have told more types.
@@ -116,18 +118,11 @@ impl Session {
             made,
             other: Arc::new(SessionView(Arc::downgrade(self))),
         };
-        let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
+        state.register_catalog_list(Arc::new(Catalogs(Arc::new(relations))));
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
         let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
         let plan = if called.is_empty() { plan } else { self.call_functions(plan, &called, nesting).await? };
         Ok(Planned { plan, given, late })
-    }
-
-    fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
-        let state = self.state()?;
-        let mut config = state.config().clone();
-        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        Ok(SessionStateBuilder::new_from_existing(state).with_config(config).build())
     }
 
     async fn resolve_sources(

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -16,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast;
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tracing::Instrument;
 
@@ -25,6 +25,7 @@ use crate::error::{from_datafusion, to_datafusion};
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
+use crate::session::lease::Lease;
 use crate::session::origin::Origins;
 use crate::session::planning::Around;
 use crate::session::stream::{self as running, Stop};
@@ -35,7 +36,7 @@ use crate::statement::{Statement, StatementKind};
 /// What one statement runs in.
 pub struct Frame {
     /// DataFusion's state for this statement.
-    pub state: SessionState,
+    pub state: Lease,
     /// Failed rows.
     pub errors: Arc<StatementErrors>,
     /// How it stops.
@@ -235,12 +236,9 @@ impl Session {
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let statement_env = task::environment(&self.database, &settings, flag, Arc::clone(&errors), self.allowed_paths())?;
         let facts = task::Facts::of(self, &settings, query_id);
-        let state = self.state()?;
-        let mut config = state.config().clone().with_extension(Arc::new(statement_env)).with_extension(Arc::new(facts));
-        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        config.options_mut().execution.batch_size =
-            datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
-        let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        let mut state = self.lease(&settings)?;
+        state.config_mut().set_extension(Arc::new(statement_env));
+        state.config_mut().set_extension(Arc::new(facts));
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(self.transaction_start());
         Ok(Frame { state, errors, stop, rewrites: parking_lot::Mutex::default() })
@@ -251,13 +249,9 @@ impl Session {
         self.inner.lock().block.as_ref().map_or_else(chrono::Utc::now, |block| block.began)
     }
 
-    /// The session's state, made at first use.
-    pub(super) fn state(self: &Arc<Self>) -> Result<SessionState> {
-        if let Some(state) = self.state.get() {
-            return Ok(state.clone());
-        }
-        let made = crate::session::state::of_session(self)?;
-        Ok(self.state.get_or_init(|| made).clone())
+    /// A state of the session for one statement.
+    pub(super) fn lease(self: &Arc<Self>, settings: &Settings) -> Result<Lease> {
+        self.states.lease(settings, || crate::session::state::of_session(self))
     }
 
     /// The search path: schemas that exist and that the role may use, `"$user"` resolved.
@@ -309,7 +303,7 @@ impl Session {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
         let (plan, rewrites) = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
         *frame.rewrites.lock() = rewrites;
-        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
+        frame.state.query_planner().create_physical_plan(&plan, &*frame.state).await.map_err(from_datafusion)
     }
 
     /// Executes a query's plan.
@@ -317,7 +311,7 @@ impl Session {
         let mut frame = self.frame(text)?;
         if crate::system::table::alone(&plan) {
             // Small relations that are made in one piece: spreading them over threads costs more than it gives.
-            frame.state = one_partition(frame.state);
+            frame.state.one_partition();
         }
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
@@ -333,13 +327,15 @@ impl Session {
     /// Starts a physical plan.
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
         self.shared.runs(&plan);
-        running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
+        running::start(
+            &self.database,
+            self,
+            plan,
+            frame.state.task(self.database.runner.sends_plans()),
+            Arc::clone(&frame.errors),
+            frame.stop.clone(),
+        )
     }
-}
-
-fn one_partition(state: SessionState) -> SessionState {
-    let config = state.config().clone().with_target_partitions(1);
-    SessionStateBuilder::new_from_existing(state).with_config(config).build()
 }
 
 /// A stream of ours as DataFusion's, for sinks.

@@ -44,6 +44,10 @@ impl Default for ParquetOptions {
 /// The rows that the writer takes at a time hold at most about so many bytes.
 const SLICE_BYTES: usize = 16 << 20;
 
+/// Bytes of a dictionary at most. A column of many values gains nothing from one, and who looks for a single row has to
+/// read all of it first.
+const DICTIONARY_BYTES: usize = 128 << 10;
+
 /// Writes one Parquet file.
 pub struct ParquetEncoder<W: Write + Send> {
     writer: ArrowWriter<W>,
@@ -58,6 +62,7 @@ impl<W: Write + Send> ParquetEncoder<W> {
             .set_compression(options.compression)
             .set_max_row_group_row_count(Some(options.group_rows))
             .set_max_row_group_bytes(Some(options.group_bytes))
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_created_by(concat!("squilla ", env!("CARGO_PKG_VERSION")).to_owned());
         for field in schema.fields() {
             let mut path = vec![field.name().clone()];

@@ -150,11 +150,23 @@ impl ManagedTable {
         let look = |(file, part): (Arc<DataFile>, PartitionedFile)| {
             let store = Arc::clone(&store);
             async move {
-                let mut found = format.infer_stats(state, &store, Arc::clone(table.file_schema()), &part.object_meta).await?;
-                if file.deleted.is_some() {
-                    found = found.to_inexact().with_num_rows(Precision::Exact(file.live_rows() as usize));
-                }
-                Ok::<_, datafusion::common::DataFusionError>(part.with_statistics(Arc::new(found)))
+                let found = match file.disk.statistics(table.file_schema()) {
+                    Some(known) => known,
+                    None => {
+                        let found = format.infer_stats(state, &store, Arc::clone(table.file_schema()), &part.object_meta).await?;
+                        let found = Arc::new(found);
+                        file.disk.set_statistics(table.file_schema(), &found);
+                        found
+                    }
+                };
+                let found = match file.deleted {
+                    Some(_) => {
+                        let left = Precision::Exact(file.live_rows() as usize);
+                        Arc::new(Statistics::clone(&found).to_inexact().with_num_rows(left))
+                    }
+                    None => found,
+                };
+                Ok::<_, datafusion::common::DataFusionError>(part.with_statistics(found))
             }
         };
         let parts: Vec<PartitionedFile> = stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
