@@ -1,19 +1,17 @@
 //! DataFusion states that statements borrow instead of building one each.
 //!
 //! In: a session's state. Out: one that a statement may change: its catalogs, configuration and properties. Invariants:
-//! what a statement leaves behind never reaches the next one: catalogs are put back with the state, configuration and
-//! properties are set anew by the borrower; a state that was given functions of its own is not handed on. Bounded: few
+//! what a statement leaves behind never reaches the next one: catalogs, configuration and properties are put back; a state that was given functions of its own is not handed on. Bounded: few
 //! states wait.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use datafusion::common::config::ConfigNonZeroUsize;
 use datafusion::execution::TaskContext;
-use datafusion::execution::session_state::SessionState;
-use datafusion::prelude::SessionConfig;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use parking_lot::Mutex;
-use squilla_core::error::Result;
+use squilla_core::error::{Error, Result};
 use squilla_core::settings::Settings;
 
 use crate::error::from_datafusion;
@@ -23,46 +21,36 @@ const IDLE_MAX: usize = 3;
 
 /// The states of one session.
 #[derive(Default)]
-pub struct States {
+pub struct States(Mutex<Option<Ready>>);
+
+/// States for one value of TimeZone and of squilla.batch_rows. Functions like now() are made for a time zone, and a
+/// configuration is a copy of hundreds of options: another value means other states.
+struct Ready {
+    zone: String,
+    batch_rows: i64,
     /// What all others are copies of.
-    model: OnceLock<SessionState>,
-    idle: Mutex<Vec<Arc<SessionState>>>,
-    /// The configuration for these values of TimeZone and squilla.batch_rows: making one copies hundreds of options.
-    config: Mutex<Option<(String, i64, SessionConfig)>>,
+    model: Arc<SessionState>,
+    idle: Vec<Arc<SessionState>>,
 }
 
 impl States {
     /// A state with the configuration of these settings; `make` makes the first one.
     pub fn lease(self: &Arc<Self>, settings: &Settings, make: impl FnOnce() -> Result<SessionState>) -> Result<Lease> {
-        let model = match self.model.get() {
-            Some(model) => model,
-            None => {
-                let made = make()?;
-                self.model.get_or_init(|| made)
-            }
-        };
-        let idle = self.idle.lock().pop();
-        let state = idle.unwrap_or_else(|| Arc::new(model.clone()));
-        let mut lease = Lease { state, states: Some(Arc::clone(self)) };
-        *lease.config_mut() = self.configured(model, settings)?;
-        *lease.execution_props_mut() = model.execution_props().clone();
-        Ok(lease)
-    }
-
-    fn configured(&self, model: &SessionState, settings: &Settings) -> Result<SessionConfig> {
-        let (zone, rows) = (settings.get("timezone"), settings.int("squilla.batch_rows"));
-        let mut known = self.config.lock();
-        if let Some((known_zone, known_rows, config)) = &*known
-            && known_zone == zone
-            && *known_rows == rows
-        {
-            return Ok(config.clone());
+        let (zone, batch_rows) = (settings.get("timezone"), settings.int("squilla.batch_rows"));
+        let mut ready = self.0.lock();
+        let fits = ready.as_ref().is_some_and(|r| r.zone == zone && r.batch_rows == batch_rows);
+        if !fits {
+            let like = ready.as_ref().map(|r| SessionState::clone(&r.model));
+            let made = like.map_or_else(make, Ok)?;
+            let mut config = made.config().clone();
+            config.options_mut().execution.time_zone = Some(zone.to_owned());
+            config.options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(batch_rows.max(1) as usize).map_err(from_datafusion)?;
+            let model = Arc::new(SessionStateBuilder::new_from_existing(made).with_config(config).build());
+            *ready = Some(Ready { zone: zone.to_owned(), batch_rows, model, idle: Vec::new() });
         }
-        let mut config = model.config().clone();
-        config.options_mut().execution.time_zone = Some(zone.to_owned());
-        config.options_mut().execution.batch_size = ConfigNonZeroUsize::try_new(rows.max(1) as usize).map_err(from_datafusion)?;
-        *known = Some((zone.to_owned(), rows, config.clone()));
-        Ok(config)
+        let Some(ready) = ready.as_mut() else { return Err(Error::internal("a session has no state")) };
+        let state = ready.idle.pop().unwrap_or_else(|| Arc::new(SessionState::clone(&ready.model)));
+        Ok(Lease { state, model: Arc::clone(&ready.model), states: Some(Arc::clone(self)) })
     }
 }
 
@@ -70,6 +58,7 @@ impl States {
 pub struct Lease {
     /// Nobody else has it while it is lent.
     state: Arc<SessionState>,
+    model: Arc<SessionState>,
     states: Option<Arc<States>>,
 }
 
@@ -114,14 +103,15 @@ impl DerefMut for Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(states) = self.states.take() else { return };
-        let Some(model) = states.model.get() else { return };
         // What the catalogs and the configuration hold of the statement goes now.
         let state = Arc::make_mut(&mut self.state);
-        state.register_catalog_list(Arc::clone(model.catalog_list()));
-        *state.config_mut() = model.config().clone();
-        let mut idle = states.idle.lock();
-        if idle.len() < IDLE_MAX {
-            idle.push(Arc::clone(&self.state));
+        state.register_catalog_list(Arc::clone(self.model.catalog_list()));
+        *state.config_mut() = self.model.config().clone();
+        *state.execution_props_mut() = self.model.execution_props().clone();
+        let mut ready = states.0.lock();
+        let current = ready.as_mut().filter(|r| Arc::ptr_eq(&r.model, &self.model) && r.idle.len() < IDLE_MAX);
+        if let Some(ready) = current {
+            ready.idle.push(Arc::clone(&self.state));
         }
     }
 }
