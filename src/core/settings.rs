@@ -237,6 +237,7 @@ settings! {
         "squilla.device" Text, "auto", Postmaster, "Device of models that name none: auto, cpu, cuda:N.";
     }
     "Tables" {
+        "squilla.snapshot" Text, "", User, "The version, time or tag that tables are read as of. Empty is now; else nothing can be written.";
         "squilla.version_retention" int(0, i64::MAX, Unit::S), "604800", Superuser, "How long VACUUM keeps old versions of tables.";
         "squilla.fault_point" Text, "", Postmaster, "The step of a commit at which the server dies; for tests. Empty is none.";
     }

@@ -1,7 +1,8 @@
 //! DataFusion states that statements borrow instead of building one each.
 //!
 //! In: a session's state. Out: one that a statement may change: its catalogs, configuration and properties. Invariants:
-//! what a statement leaves behind never reaches the next one: catalogs, configuration and properties are put back; a state that was given functions of its own is not handed on. Bounded: few
+//! what a statement leaves behind never reaches the next one: catalogs, configuration and properties are put back; a state
+//! that was given functions of its own is not handed on. Bounded: few
 //! states wait.
 
 use std::ops::{Deref, DerefMut};

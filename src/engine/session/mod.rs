@@ -275,6 +275,10 @@ pub(crate) struct Inner {
     pub cursors: HashMap<String, Cursor>,
     pub savepoints: Vec<block::Savepoint>,
     pub query_id: i64,
+    /// Results of parts of the statement that runs, as tables for its other parts.
+    pub beside: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    /// What the statement that runs reads, where it is not what it has made so far.
+    pub reads: Option<Arc<crate::catalog::data::CatalogData>>,
 }
 
 /// A prepared statement with a name, by PREPARE or by a Parse message.
@@ -320,6 +324,8 @@ impl Session {
             cursors: HashMap::new(),
             savepoints: Vec::new(),
             query_id: 0,
+            beside: Vec::new(),
+            reads: None,
         };
         Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), states: Arc::default() }
     }

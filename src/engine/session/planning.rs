@@ -82,11 +82,15 @@ impl Session {
     ) -> Result<Planned> {
         let Around { values, tables, nesting } = around;
         let settings = self.settings();
-        let data = self.snapshot();
+        let (reads, beside) = {
+            let inner = self.inner.lock();
+            (inner.reads.clone(), inner.beside.clone())
+        };
+        let data = reads.unwrap_or_else(|| self.snapshot());
         let search_path = self.search_path(&data);
         let given = by_place(&mut statement, given);
         declare(&mut statement, &given);
-        let lookup = Lookup { data: &data, search_path: &search_path, values };
+        let lookup = Lookup { data: &data, search_path: &search_path, values, beside: &beside };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
@@ -109,12 +113,14 @@ impl Session {
         let given = by_place(&mut statement, &given);
         let late = sources.iter().any(|s| s.late);
         let mut made = self.resolve_sources(&sources, &state).await?;
+        made.extend(beside.iter().cloned());
         made.extend(tables);
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
         let relations = StatementRelations {
             data: Arc::clone(&data),
             store: Arc::clone(&self.database.store),
             search_path,
+            at: Some(settings.get("squilla.snapshot")).filter(|at| !at.is_empty()).map(str::to_owned),
             made,
             other: Arc::new(SessionView(Arc::downgrade(self))),
         };
@@ -179,6 +185,8 @@ pub struct Lookup<'a> {
     pub search_path: &'a [String],
     /// Values of parameters, where the statement has them.
     pub values: Option<&'a [ScalarValue]>,
+    /// Tables of the statement that hide views of their names.
+    pub beside: &'a [(String, Arc<dyn datafusion::catalog::TableProvider>)],
 }
 
 impl<'a> Lookup<'a> {
@@ -200,6 +208,11 @@ impl<'a> Lookup<'a> {
 
 impl Relations for Lookup<'_> {
     fn view(&self, name: &[String]) -> Option<(u32, String)> {
+        if let [name] = name
+            && self.beside.iter().any(|(hiding, _)| hiding == name)
+        {
+            return None;
+        }
         let relation = self.find(name)?.2;
         match &relation.kind {
             RelationKind::View { sql, .. } => Some((relation.oid, sql.clone())),

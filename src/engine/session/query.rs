@@ -108,10 +108,13 @@ impl Session {
     }
 
     async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
+        self.check_failed(statement)?;
         let version = self.snapshot().stamp;
         let query = match &*statement.kind {
             StatementKind::Sql(sql) => match &**sql {
-                ast::Statement::Query(query) if crate::command::into_table(query).is_none() => Some((**sql).clone()),
+                ast::Statement::Query(query) if crate::command::into_table(query).is_none() && !crate::command::with::concerns(sql) => {
+                    Some((**sql).clone())
+                }
                 _ => None,
             },
             _ => None,
@@ -126,7 +129,7 @@ impl Session {
         let parameters = typing::types(&planned.plan, &planned.given)?;
         let fields = Arc::new(self.result_fields(&planned.plan));
         // Sources that parameters name are found when the statement is executed: no version of the catalog is theirs.
-        let version = if planned.late { None } else { Some(version) };
+        let version = if planned.late || self.reads_the_past() { None } else { Some(version) };
         Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
     }
 
@@ -147,7 +150,7 @@ impl Session {
             return self.written(&prepared, parameters).await;
         };
         // Tables may have changed since the statement was planned.
-        let plan = if prepared.catalog_version == Some(self.snapshot().stamp) {
+        let plan = if prepared.catalog_version == Some(self.snapshot().stamp) && !self.reads_the_past() {
             LogicalPlan::clone(plan)
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
@@ -186,21 +189,38 @@ impl Session {
         }
     }
 
-    /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
-    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+    /// 25P02 after a failure, whatever else is wrong with the statement.
+    fn check_failed(&self, statement: &Statement) -> Result<()> {
         if self.transaction_status() == TransactionStatus::Failed && !crate::command::ends_transaction(statement) {
             return Err(Error::new(Kind::InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"));
         }
+        Ok(())
+    }
+
+    /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
+    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+        self.check_failed(statement)?;
         let mut inner = self.inner.lock();
         if inner.settings.is_on("transaction_read_only")
             && let Some(command) = crate::command::writes(statement)
         {
             return Err(Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} in a read-only transaction")));
         }
+        if !inner.settings.get("squilla.snapshot").is_empty()
+            && let Some(command) = crate::command::writes(statement)
+        {
+            let error = Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} while squilla.snapshot is set"));
+            return Err(error.hint("RESET squilla.snapshot first."));
+        }
         if let Some(transaction) = &mut inner.block {
             transaction.queried |= crate::command::is_query(statement);
         }
         Ok(())
+    }
+
+    /// Whether tables are read as of an earlier time.
+    fn reads_the_past(&self) -> bool {
+        !self.inner.lock().settings.get("squilla.snapshot").is_empty()
     }
 
     /// A new statement runs: how it can be stopped.

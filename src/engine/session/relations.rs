@@ -12,7 +12,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::common::Result as DfResult;
 use squilla_core::error::Result;
 
-use crate::catalog::data::{CatalogData, RelationKind};
+use crate::catalog::data::{CatalogData, RelationKind, TEMPORARY};
 use crate::error::to_datafusion;
 use crate::table::Tables;
 
@@ -34,6 +34,8 @@ pub struct StatementRelations {
     pub store: Arc<Tables>,
     /// Schemas of unqualified names, in order.
     pub search_path: Vec<String>,
+    /// The version that tables are read as of; None is what `data` says.
+    pub at: Option<String>,
     /// Sources and external tables of this statement, by name (external tables by "schema.name").
     pub made: HashMap<String, Arc<dyn TableProvider>>,
     /// System relations.
@@ -67,7 +69,10 @@ impl StatementRelations {
             return Ok(Some(system));
         }
         match self.data.schemas.get(schema).and_then(|s| s.relations.get(name)) {
-            Some(relation) if matches!(relation.kind, RelationKind::Table { .. }) => self.store.scan(relation).map(Some),
+            Some(relation) if matches!(relation.kind, RelationKind::Table { .. }) => match &self.at {
+                Some(version) if !schema.starts_with(TEMPORARY) => self.store.scan_at(relation, version).map(Some),
+                _ => self.store.scan(relation).map(Some),
+            },
             _ => Ok(None),
         }
     }
