@@ -309,6 +309,9 @@ fn known(text: &str) -> Option<Error> {
             format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
         ));
     }
+    if text.contains("is too large to store in a Decimal") || text.contains("is too small to store in a Decimal") {
+        return Some(Error::new(Kind::OutOfRange, "numeric field overflow").detail(format!("{}.", text.lines().next().unwrap_or(text))));
+    }
     if text.contains("LIMIT must be >= 0") {
         return Some(Error::new(Kind::InvalidLimit, "LIMIT must not be negative"));
     }

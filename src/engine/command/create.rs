@@ -100,6 +100,10 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     refuse(create)?;
     let (schema, name) = place(session, &create.name, create.temporary)?;
     let taken = session.snapshot().schemas.get(&schema).is_some_and(|s| s.relations.contains_key(&name));
+    if taken && let Some(query) = &create.query {
+        // What is wrong with the query is said first.
+        session.plan_query(ast::Statement::Query(query.clone()), &statement.text, &[]).await?;
+    }
     if taken && create.if_not_exists {
         let error = Error::new(Kind::DuplicateTable, format!("relation \"{name}\" already exists, skipping"));
         session.notify(Notice { severity: "NOTICE", code: "42P07", error });
