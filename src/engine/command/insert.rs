@@ -14,7 +14,7 @@ use crate::catalog::data::{Identity, Relation};
 use crate::command::data::start;
 use crate::command::returning::Returning;
 use crate::command::write::{self, Into, Positions, Target, assignable, given, is_default, put};
-use crate::command::{conflict, done};
+use crate::command::{conflict, done, literals};
 use crate::error::from_datafusion;
 use crate::session::query::sendable;
 use crate::session::{Execution, Session};
@@ -171,9 +171,17 @@ pub async fn insert(session: &Arc<Session>, insert: &Insert, statement: &Stateme
         return Err(Error::new(Kind::GeneratedAlways, format!("cannot insert a non-DEFAULT value into column \"{}\"", always.name))
             .detail(format!("Column \"{}\" is an identity column defined as GENERATED ALWAYS.", always.name)));
     }
-    let plan = bound.plan(session, &statement.text).await?;
-    let running = start(session, plan, &statement.text, parameters).await?;
-    let (stream, stop) = (sendable(running.stream, running.schema), running.frame.stop);
+    let (stream, stop) = match literals::rows(insert, &bound, &parameters)? {
+        Some(rows) => {
+            let schema = rows.schema();
+            (write::stream_of(vec![rows], schema), session.stop(&statement.text))
+        }
+        None => {
+            let plan = bound.plan(session, &statement.text).await?;
+            let running = start(session, plan, &statement.text, parameters).await?;
+            (sendable(running.stream, running.schema), running.frame.stop)
+        }
+    };
     let target = &bound.target;
     if let Some(on) = &insert.on {
         return stop.guard(conflict::insert(session, target, on, stream, returning.as_ref(), statement)).await;
