@@ -147,7 +147,7 @@ fn table(fields: &[ResultField], batches: Vec<RecordBatch>, alias: &ast::TableAl
     let column = |(i, field): (usize, &ResultField)| -> Field {
         match given.as_ref().and_then(|s| s.fields().get(i)) {
             Some(known) => known.as_ref().clone().with_name(name(i, field)).with_nullable(true),
-            None => field.ty.field(&name(i, field)),
+            None => field.ty.field(name(i, field)),
         }
     };
     let schema = Arc::new(Schema::new(fields.iter().enumerate().map(column).collect::<Vec<_>>()));

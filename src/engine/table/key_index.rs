@@ -249,11 +249,7 @@ mod tests {
 
     #[test]
     fn filters_that_name_a_whole_key_are_wanted() {
-        let columns = [
-            ColumnEntry::new("a".into(), &SqlType::Int4),
-            ColumnEntry::new("b".into(), &SqlType::Text),
-            ColumnEntry::new("c".into(), &SqlType::Float8),
-        ];
+        let columns = [ColumnEntry::new("a", &SqlType::Int4), ColumnEntry::new("b", &SqlType::Text), ColumnEntry::new("c", &SqlType::Float8)];
         let count = |filters: &[Expr], key: &[usize]| wanted(filters, &columns, &[key.to_vec()]).unwrap().map(|w| w.hashes.len());
         assert_eq!(count(&[col("a").eq(lit(1))], &[0]), Some(1));
         assert_eq!(count(&[col("a").eq(lit(1_i64)).or(col("a").eq(lit(2)))], &[0]), Some(2));
