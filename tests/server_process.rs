@@ -106,6 +106,20 @@ impl Server {
         Server { child, port, log, _data: None }.ready()
     }
 
+    /// The same behind another program, which is given the data folder and the command and becomes it.
+    pub fn start_behind(program: &[&str], data: &Path, arguments: &[&str]) -> Server {
+        let port = free_port();
+        let log = data.with_extension("log");
+        let inner = serve(port, data, arguments);
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(data).arg(inner.get_program()).args(inner.get_args());
+        for (key, value) in inner.get_envs() {
+            command.env(key, value.unwrap_or_default());
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Server { child, port, log, _data: None }.ready()
+    }
+
     fn ready(mut self) -> Server {
         let deadline = Instant::now() + START_TIME_MAX;
         while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {

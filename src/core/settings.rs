@@ -6,6 +6,7 @@
 //! Deliberately absent: reading files or the environment (the root does that) and what a setting does.
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, did_you_mean};
@@ -238,6 +239,7 @@ settings! {
         "squilla.device" Text, "auto", Postmaster, "Device of models that name none: auto, cpu, cuda:N.";
     }
     "Tables" {
+        "squilla.snapshot" Text, "", User, "The version, time or tag that tables are read as of. Empty is now; else nothing can be written.";
         "squilla.version_retention" int(0, i64::MAX, Unit::S), "604800", Superuser, "How long VACUUM keeps old versions of tables.";
         "squilla.fault_point" Text, "", Postmaster, "The step of a commit at which the server dies; for tests. Empty is none.";
     }
@@ -266,7 +268,14 @@ settings! {
 
 /// The definition of a setting, whatever the case of its name.
 pub fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|s| s.name.eq_ignore_ascii_case(name))
+    // Every statement reads dozens of settings: a list is too slow.
+    static BY_NAME: LazyLock<HashMap<String, &'static Setting>> =
+        LazyLock::new(|| SETTINGS.iter().map(|s| (s.name.to_ascii_lowercase(), s)).collect());
+    match BY_NAME.get(name) {
+        Some(setting) => Some(setting),
+        None if name.bytes().any(|b| b.is_ascii_uppercase()) => BY_NAME.get(&name.to_ascii_lowercase()).copied(),
+        None => None,
+    }
 }
 
 impl Setting {
@@ -424,9 +433,10 @@ fn date_style(input: &str) -> Option<String> {
 /// The values of one session (or, at the root, of the server).
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    values: HashMap<&'static str, (String, Source)>,
+    /// Shared with all copies until one of them changes: every statement takes several.
+    values: Arc<HashMap<&'static str, (String, Source)>>,
     /// Names with a dot that nobody defined: PostgreSQL keeps them as text.
-    custom: HashMap<String, String>,
+    custom: Arc<HashMap<String, String>>,
 }
 
 fn unknown(name: &str) -> Error {
@@ -451,6 +461,12 @@ impl Settings {
         find(name).and_then(|s| self.values.get(s.name)).map_or(Source::Default, |(_, source)| *source)
     }
 
+    /// The settings that somebody has given a value, with it.
+    pub fn given(&self) -> impl Iterator<Item = (&'static Setting, &str)> {
+        let given = self.values.iter().filter(|(_, (_, source))| *source != Source::Default);
+        given.filter_map(|(name, (value, _))| Some((find(name)?, value.as_str())))
+    }
+
     /// The value as SHOW prints it; 42704 for an unknown name.
     pub fn show(&self, name: &str) -> Result<String> {
         match find(name) {
@@ -464,7 +480,7 @@ impl Settings {
         let Some(setting) = find(name) else {
             // A dotted name of somebody else is a placeholder, as in PostgreSQL; ours must exist.
             if name.contains('.') && !name.to_ascii_lowercase().starts_with("squilla.") {
-                self.custom.insert(name.to_ascii_lowercase(), value.to_owned());
+                Arc::make_mut(&mut self.custom).insert(name.to_ascii_lowercase(), value.to_owned());
                 return Ok(name.to_ascii_lowercase());
             }
             return Err(unknown(name));
@@ -481,13 +497,13 @@ impl Settings {
             }
         }
         let canonical = setting.check(value)?;
-        self.values.insert(setting.name, (canonical, source));
+        Arc::make_mut(&mut self.values).insert(setting.name, (canonical, source));
         Ok(setting.name.to_owned())
     }
 
     /// Sets an internal value (is_superuser, session_authorization, ...), unchecked.
     pub fn set_internal(&mut self, name: &'static str, value: impl Into<String>) {
-        self.values.insert(name, (value.into(), Source::Default));
+        Arc::make_mut(&mut self.values).insert(name, (value.into(), Source::Default));
     }
 
     /// Back to `base`'s value (RESET).
@@ -495,12 +511,12 @@ impl Settings {
         match find(name) {
             Some(setting) => {
                 match base.values.get(setting.name) {
-                    Some(value) => self.values.insert(setting.name, value.clone()),
-                    None => self.values.remove(setting.name),
+                    Some(value) => Arc::make_mut(&mut self.values).insert(setting.name, value.clone()),
+                    None => Arc::make_mut(&mut self.values).remove(setting.name),
                 };
                 Ok(())
             }
-            None => self.custom.remove(&name.to_ascii_lowercase()).map(|_| ()).ok_or_else(|| unknown(name)),
+            None => Arc::make_mut(&mut self.custom).remove(&name.to_ascii_lowercase()).map(|_| ()).ok_or_else(|| unknown(name)),
         }
     }
 

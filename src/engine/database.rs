@@ -132,12 +132,12 @@ impl Database {
             default_models: Arc::new(|_| None),
         });
         let functions = Arc::new(Functions::new(config.families, crate::postgres::series::BUILTINS, &env)?);
-        let store = Tables::new(&catalog, &files);
+        let runner = config.runner.unwrap_or_else(|| Arc::new(LocalRunner));
+        let store = Tables::new(&catalog, &files, !runner.sends_plans());
         crate::source::object::register(&runtime_env, &files)?;
         let runtime = threads_named("statement", threads.max(2))?;
         // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.
         let planning = threads_named("planning", 2)?;
-        let runner = config.runner.unwrap_or_else(|| Arc::new(LocalRunner));
         let base = state::base(&settings, threads, runtime_env, &functions, runner.as_ref())?;
         let procs = Procs::from(state::procs(&base, &functions));
         let mut portable: HashSet<String> = base.scalar_functions().keys().cloned().collect();

@@ -114,6 +114,7 @@ pub fn from_arrow(error: ArrowError) -> Error {
         ArrowError::ArithmeticOverflow(m) => Error::new(Kind::OutOfRange, "value out of range").detail(m),
         ArrowError::CastError(m) => cast(&m),
         ArrowError::ParseError(m) => Error::new(Kind::InvalidText, lower(&m)),
+        ArrowError::ParquetError(m) => Error::new(Kind::DataCorrupted, format!("parquet: {m}")),
         ArrowError::IoError(m, e) => find_ours(&e).unwrap_or_else(|| Error::io(m, e)),
         other => classify(&strip(&other.to_string())),
     }
@@ -308,6 +309,9 @@ fn known(text: &str) -> Option<Error> {
             format!("column \"{column}\" must appear in the GROUP BY clause or be used in an aggregate function"),
         ));
     }
+    if text.contains("is too large to store in a Decimal") || text.contains("is too small to store in a Decimal") {
+        return Some(Error::new(Kind::OutOfRange, "numeric field overflow").detail(format!("{}.", text.lines().next().unwrap_or(text))));
+    }
     if text.contains("LIMIT must be >= 0") {
         return Some(Error::new(Kind::InvalidLimit, "LIMIT must not be negative"));
     }
@@ -362,6 +366,8 @@ fn classify(message: &str) -> Error {
         Kind::UndefinedFunction
     } else if has("must be in the GROUP BY") || has("must appear in the GROUP BY") || has("GROUP BY") && has("could not be resolved") {
         Kind::Grouping
+    } else if has("Parquet error") || has("Parquet argument error") {
+        Kind::DataCorrupted
     } else if has("Cannot coerce")
         || has("Cannot infer common")
         || has("type mismatch")

@@ -14,6 +14,7 @@ use crate::catalog::data::{CatalogData, Relation, RelationKind, SUPERUSER};
 use crate::catalog::functions::FunctionEntry;
 use crate::catalog::roles::Object;
 use crate::command::comments::CommentObject;
+use crate::command::with;
 use crate::session::Session;
 use crate::session::planning::Lookup;
 use crate::statement::copy::CopySource;
@@ -70,9 +71,13 @@ impl Check<'_> {
     fn sql(&self, sql: &ast::Statement) -> Result<()> {
         use ast::Statement as S;
         match sql {
-            S::Query(query) => self.reads(&**query),
+            S::Query(query) => {
+                with::changes(query).into_iter().try_for_each(|change| self.sql(change))?;
+                self.reads(&**query)
+            }
             S::Insert(insert) => {
                 self.writes(sql)?;
+                insert.source.iter().flat_map(|q| with::changes(q)).try_for_each(|change| self.sql(change))?;
                 self.reads(&insert.source)?;
                 self.reads(&insert.returning)
             }
@@ -142,7 +147,7 @@ impl Check<'_> {
     }
 
     fn find(&self, name: &ObjectName) -> Option<(String, String, &Relation)> {
-        Lookup { data: self.data, search_path: self.search_path, values: None }.find(&name_parts(name))
+        Lookup { data: self.data, search_path: self.search_path, values: None, beside: &[] }.find(&name_parts(name))
     }
 
     /// A schema that a name spells out must be open to the role.

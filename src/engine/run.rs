@@ -21,6 +21,11 @@ pub trait Runner: Send + Sync {
     /// Options that plans must be made under, so that this runner can execute them.
     fn configure(&self, _: &mut ConfigOptions) {}
 
+    /// Whether plans may leave the process: then their task contexts need the functions that they are made of.
+    fn sends_plans(&self) -> bool {
+        true
+    }
+
     /// The plan as it will be executed: which part where. For EXPLAIN; `run` takes plans with and without it.
     async fn place(&self, plan: Arc<dyn ExecutionPlan>, _: &Arc<TaskContext>) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(plan)
@@ -107,6 +112,10 @@ pub struct ShuffleRow {
 pub struct LocalRunner;
 
 impl Runner for LocalRunner {
+    fn sends_plans(&self) -> bool {
+        false
+    }
+
     fn run(&self, plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let statement = StatementEnv::of(&context)?;
         let plan = cancel::watch(plan, &statement.env.cancel).map_err(from_datafusion)?;

@@ -10,6 +10,7 @@ pub mod copy;
 pub mod cursor;
 pub mod explain;
 mod grant;
+pub mod insert;
 pub mod order;
 pub mod role;
 mod spelled;
@@ -125,7 +126,7 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
     check_parameters(&tokens)?;
     let mut parser = Parser::new(&dialect)
         .with_recursion_limit(depth_max)
-        .with_tokens_with_locations(alter::do_nothing(order::normal(join_operators(spelled::known(tokens)))));
+        .with_tokens_with_locations(insert::overriding(alter::do_nothing(order::normal(join_operators(spelled::known(tokens))))));
     let mut statements = Vec::new();
     let source: Arc<str> = Arc::from(sql);
     loop {

@@ -36,6 +36,17 @@ impl Deleted {
         self.0.iter()
     }
 
+    /// The rows from `first` to `last` in order.
+    pub fn between(&self, first: u32, last: u32) -> impl Iterator<Item = u32> + '_ {
+        self.0.range(first..=last.max(first)).take_while(move |_| first <= last)
+    }
+
+    /// Whether rows lie so far apart that a list of their runs is dear: more than one run in `rows_a_run` rows of `rows`.
+    pub fn is_scattered(&self, rows: u64, rows_a_run: u64) -> bool {
+        let most = usize::try_from(rows / rows_a_run.max(1)).unwrap_or(usize::MAX);
+        self.len() > most as u64 && self.runs().nth(most).is_some()
+    }
+
     /// Runs of rows in order: first row and length.
     pub fn runs(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         let mut rows = self.0.iter().peekable();
@@ -57,6 +68,13 @@ impl Deleted {
     /// The rows of this one that the other does not have.
     pub fn without(&self, other: &Deleted) -> Deleted {
         Deleted(&self.0 - &other.0)
+    }
+
+    /// All rows of a file of so many that are not in the set.
+    pub fn others(&self, rows: u64) -> Deleted {
+        let mut all = RoaringBitmap::new();
+        all.insert_range(0..u32::try_from(rows).unwrap_or(u32::MAX));
+        Deleted(all - &self.0)
     }
 
     /// Whether the two share a row.
@@ -94,6 +112,8 @@ mod tests {
     fn runs_are_maximal() {
         let set: Deleted = [0, 1, 2, 5, 7, 8, u32::MAX].into_iter().collect();
         assert_eq!(set.runs().collect::<Vec<_>>(), [(0, 3), (5, 1), (7, 2), (u32::MAX, 1)]);
+        assert_eq!(set.between(1, 7).collect::<Vec<_>>(), [1, 2, 5, 7]);
+        assert!(set.is_scattered(8, 4) && !set.is_scattered(800, 4));
         assert_eq!(Deleted::from_bytes(&set.bytes().unwrap()).unwrap(), set);
         assert_eq!(Deleted::from_bytes(&[1, 2, 3]).unwrap_err().sqlstate(), "XX001");
     }
@@ -102,6 +122,7 @@ mod tests {
     fn sets_combine() {
         let (a, b): (Deleted, Deleted) = ([1, 2].into_iter().collect(), [2, 3].into_iter().collect());
         assert_eq!(a.union(&b).len(), 3);
+        assert_eq!(a.others(4).iter().collect::<Vec<_>>(), [0, 3]);
         assert!(a.meets(&b) && !a.without(&b).meets(&b));
     }
 }

@@ -12,6 +12,7 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::bitmap::Deleted;
 use crate::fault;
+use crate::history::forgotten;
 use crate::rows::{Change, Class, Commit, FileRow, Loaded, ObjectRow, Snapshot, Version};
 
 /// The format that this version writes.
@@ -51,7 +52,7 @@ CREATE VIEW IF NOT EXISTS file_now AS
 /// The catalog.
 #[derive(Debug)]
 pub struct Ledger {
-    connection: Connection,
+    pub(crate) connection: Connection,
     head: Snapshot,
     durable: bool,
 }
@@ -74,7 +75,7 @@ pub fn from_sqlite(error: &rusqlite::Error) -> Error {
     }
 }
 
-fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
+pub(crate) fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
     result.map_err(|e| from_sqlite(&e))
 }
 
@@ -94,7 +95,10 @@ impl Ledger {
             return Err(Error::new(Kind::NotInPrerequisiteState, "the catalog was written by a newer version of squilla")
                 .detail(format!("Its format is {found}; this version reads up to {FORMAT}.")));
         }
-        sql(connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")))?;
+        if found < FORMAT {
+            // Only then: what is damaged stays as it is for those who mend it.
+            sql(connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")))?;
+        }
         connection.set_prepared_statement_cache_capacity(64);
         let head = sql(connection
             .query_row("SELECT id, at_us FROM snapshot ORDER BY id DESC LIMIT 1", [], |r| Ok(Snapshot { id: unsigned(r.get(0)?), at_us: r.get(1)? }))
@@ -336,22 +340,24 @@ impl Ledger {
     /// `keep` says which of them somebody still reads.
     pub fn expire(&mut self, horizon: u64, table: Option<u32>, keep: &dyn Fn(u64) -> bool) -> Result<Vec<String>> {
         let transaction = sql(self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate))?;
-        let mut doomed: Vec<(i64, Option<String>)> = Vec::new();
+        let mut doomed: Vec<(i64, Option<String>, u32, i64)> = Vec::new();
         {
             let mut statement = sql(transaction.prepare(
-                "SELECT f.id, f.path FROM file f WHERE f.end_snapshot <= ?1 AND (?2 IS NULL OR f.table_oid = ?2) AND NOT EXISTS \
+                "SELECT f.id, f.path, f.table_oid, f.end_snapshot FROM file f WHERE f.end_snapshot <= ?1 AND (?2 IS NULL OR f.table_oid = ?2) AND NOT EXISTS \
                  (SELECT 1 FROM tag t WHERE t.table_oid = f.table_oid AND t.snapshot >= f.begin_snapshot AND t.snapshot < f.end_snapshot)",
             ))?;
-            let rows = sql(statement.query_map(params![signed(horizon), table], |r| Ok((r.get(0)?, r.get(1)?))))?;
+            let rows = sql(statement.query_map(params![signed(horizon), table], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))))?;
             for row in rows {
-                let row: (i64, Option<String>) = sql(row)?;
+                let row: (i64, Option<String>, u32, i64) = sql(row)?;
                 if !keep(unsigned(row.0)) {
                     doomed.push(row);
                 }
             }
         }
         let mut paths = Vec::new();
-        for (id, path) in doomed {
+        for (id, path, table, end) in doomed {
+            let text = "INSERT INTO counter VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
+            sql(sql(transaction.prepare_cached(text))?.execute(params![forgotten(table), end]))?;
             sql(transaction.execute("DELETE FROM deletion WHERE file = ?1", [id]))?;
             sql(transaction.execute("DELETE FROM file WHERE id = ?1", [id]))?;
             if let Some(path) = path {
@@ -402,11 +408,11 @@ fn apply(transaction: &rusqlite::Transaction, change: &Change, snapshot: i64) ->
     }
 }
 
-fn signed(n: u64) -> i64 {
+pub(crate) fn signed(n: u64) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn unsigned(n: i64) -> u64 {
+pub(crate) fn unsigned(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 

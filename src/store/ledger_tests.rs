@@ -57,8 +57,27 @@ fn what_no_snapshot_needs_is_forgotten() {
     ledger.tag(7, "kept", Some(1)).unwrap();
     assert_eq!(ledger.tag(7, "kept", Some(2)).unwrap_err().sqlstate(), "42710");
     assert_eq!(ledger.expire(3, None, &|_| false).unwrap(), ["t/x/3.parquet"]);
+    assert!(ledger.is_whole(7, 1).unwrap() && !ledger.is_whole(7, 2).unwrap() && ledger.is_whole(7, 3).unwrap());
     ledger.tag(7, "kept", None).unwrap();
     assert_eq!(ledger.expire(3, None, &|id| id == 2).unwrap(), ["t/x/1.parquet"]);
+}
+
+#[test]
+fn events_are_what_came_and_went() {
+    let mut ledger = Ledger::open(None).unwrap();
+    let gone = |rows: &[u32]| Change::Deleted { file: 1, rows: rows.iter().copied().collect() };
+    ledger.commit(&[commit("a", vec![file(1, 4)])], &[], true).unwrap();
+    ledger.commit(&[commit("b", vec![gone(&[1])])], &[], true).unwrap();
+    ledger.commit(&[commit("c", vec![gone(&[1, 2]), file(2, 1)])], &[], true).unwrap();
+    ledger.commit(&[commit("compaction-d", vec![Change::FileRemoved(2), file(3, 1)])], &[], true).unwrap();
+    ledger.commit(&[commit("e", vec![Change::FileRemoved(1)])], &[], true).unwrap();
+    let events = ledger.events(7, 0, 5).unwrap();
+    let told: Vec<_> = events.iter().map(|e| (e.snapshot.id, e.removed, e.file.id, e.others.iter().collect::<Vec<_>>())).collect();
+    assert_eq!(
+        told,
+        [(1, false, 1, vec![]), (2, true, 1, vec![0, 2, 3]), (3, true, 1, vec![0, 1, 3]), (3, false, 2, vec![]), (5, true, 1, vec![1, 2]),]
+    );
+    assert_eq!(ledger.events(7, 2, 3).unwrap().len(), 2);
 }
 
 #[test]

@@ -7,5 +7,6 @@
 pub mod bitmap;
 pub mod disk;
 pub mod fault;
+pub mod history;
 pub mod ledger;
 pub mod rows;

@@ -94,6 +94,22 @@ pub enum Change {
     },
 }
 
+/// What the id of a transaction begins with that only put parts of tables together.
+pub const COMPACTION: &str = "compaction-";
+
+/// Rows that came or went with one snapshot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Snapshot.
+    pub snapshot: Snapshot,
+    /// They went; else they came.
+    pub removed: bool,
+    /// The file that they are in.
+    pub file: FileRow,
+    /// Rows of the file that are not among them.
+    pub others: Deleted,
+}
+
 /// One snapshot to be.
 #[derive(Clone, Debug)]
 pub struct Commit {

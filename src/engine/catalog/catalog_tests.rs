@@ -15,7 +15,7 @@ fn pending(base: &Arc<CatalogData>, change: impl FnOnce(&mut CatalogData)) -> Pe
     let mut ours = CatalogData::clone(base);
     change(&mut ours);
     ours.touch();
-    Pending { base: Arc::clone(base), ours: Arc::new(ours), keys: Vec::new(), durable: true }
+    Pending { base: Arc::clone(base), ours: Arc::new(ours), keys: Vec::new(), durable: true, compaction: false }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_store::fault;
 use squilla_store::ledger::Ledger;
-use squilla_store::rows::Commit;
+use squilla_store::rows::{COMPACTION, Commit};
 use tokio::sync::oneshot;
 
 use super::data::CatalogData;
@@ -34,6 +34,8 @@ pub struct Pending {
     pub keys: Vec<NewKeys>,
     /// Whether to wait for the disk.
     pub durable: bool,
+    /// It writes the same rows anew: no change that anybody made.
+    pub compaction: bool,
 }
 
 struct Request {
@@ -161,6 +163,7 @@ impl Writer {
         let mut next = merge::merge(&pending.base, &pending.ours, state)?;
         next.snapshot = state.snapshot + 1;
         let (changes, files) = merge::changes(&merge::difference(state, &next), &next)?;
-        Ok((next, files, Commit { transaction: uuid::Uuid::now_v7().to_string(), changes }))
+        let sort = if pending.compaction { COMPACTION } else { "" };
+        Ok((next, files, Commit { transaction: format!("{sort}{}", uuid::Uuid::now_v7()), changes }))
     }
 }

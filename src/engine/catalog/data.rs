@@ -278,7 +278,21 @@ pub enum ConstraintKind {
 impl Constraint {
     /// Whether rows must differ in its columns.
     pub fn is_unique(&self) -> bool {
-        matches!(self.kind, ConstraintKind::PrimaryKey | ConstraintKind::Unique { .. })
+        self.kind.is_unique()
+    }
+}
+
+impl ConstraintKind {
+    /// Whether it has an index: a primary key or unique.
+    pub fn is_unique(&self) -> bool {
+        matches!(self, ConstraintKind::PrimaryKey | ConstraintKind::Unique { .. })
+    }
+}
+
+impl SchemaEntry {
+    /// Whether a relation other than `except` has an index of this name: the name of a unique constraint.
+    pub fn has_index(&self, name: &str, except: u32) -> bool {
+        self.relations.values().any(|r| r.oid != except && r.constraints.iter().any(|c| c.is_unique() && c.name == name))
     }
 }
 
@@ -301,6 +315,9 @@ pub enum RelationKind {
         /// The query of a materialized view.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         materialized: Option<Materialized>,
+        /// ON COMMIT of a temporary table.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        on_commit: Option<OnCommit>,
     },
     /// CREATE VIEW
     View {
@@ -325,6 +342,16 @@ pub enum RelationKind {
     },
     /// CREATE SEQUENCE, serial, identity
     Sequence(SequenceEntry),
+}
+
+/// What becomes of a temporary table at the end of a transaction; without one it stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnCommit {
+    /// DROP
+    Drop,
+    /// DELETE ROWS
+    DeleteRows,
 }
 
 /// What a materialized view is made from.
@@ -367,6 +394,7 @@ impl RelationKind {
             next_column: 1,
             used_names: Vec::new(),
             materialized: None,
+            on_commit: None,
         }
     }
 

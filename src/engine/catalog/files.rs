@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::ipc::reader::StreamReader;
 use datafusion::arrow::ipc::writer::StreamWriter;
+use datafusion::common::Statistics;
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_store::bitmap::Deleted;
@@ -23,17 +25,31 @@ use crate::error::from_arrow;
 pub struct OnDisk {
     path: Option<PathBuf>,
     committed: AtomicBool,
+    /// What its footer says of its columns, as some schema names them: a file never changes.
+    statistics: Mutex<Option<(SchemaRef, Arc<Statistics>)>>,
 }
 
 impl OnDisk {
     /// A file that no snapshot names yet.
     pub fn new(path: PathBuf) -> Self {
-        Self { path: Some(path), committed: AtomicBool::new(false) }
+        Self { path: Some(path), committed: AtomicBool::new(false), statistics: Mutex::default() }
     }
 
     /// Nothing, or something that stays.
     pub fn kept() -> Self {
-        Self { path: None, committed: AtomicBool::new(true) }
+        Self { path: None, committed: AtomicBool::new(true), statistics: Mutex::default() }
+    }
+
+    /// The statistics of these columns, where they are known.
+    pub fn statistics(&self, columns: &SchemaRef) -> Option<Arc<Statistics>> {
+        let known = self.statistics.lock();
+        let (schema, statistics) = known.as_ref()?;
+        (schema == columns).then(|| Arc::clone(statistics))
+    }
+
+    /// Remembers the statistics of these columns.
+    pub fn set_statistics(&self, columns: &SchemaRef, statistics: &Arc<Statistics>) {
+        *self.statistics.lock() = Some((Arc::clone(columns), Arc::clone(statistics)));
     }
 
     /// A snapshot names it from now on.

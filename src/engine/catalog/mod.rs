@@ -142,7 +142,7 @@ impl Catalog {
         let mut next = CatalogData::clone(&base);
         let result = change(&mut next)?;
         next.touch();
-        let pending = Pending { base, ours: Arc::new(next), keys: Vec::new(), durable: true };
+        let pending = Pending { base, ours: Arc::new(next), keys: Vec::new(), durable: true, compaction: false };
         // Not the receiver's own blocking wait, which panics on the threads of a runtime.
         let answer = futures::executor::block_on(self.committer.submit(pending));
         answer.unwrap_or_else(|_| Err(commit::closed())).map(|_| result)

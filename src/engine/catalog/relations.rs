@@ -164,7 +164,8 @@ impl CatalogData {
 
     /// Makes a relation: its OID. 3F000, 42P07, 42701, 42704 (unknown type).
     pub fn create_relation(&mut self, schema: &str, name: &str, owner: &str, columns: Vec<ColumnEntry>, kind: RelationKind) -> Result<u32> {
-        if self.schema(schema)?.relations.contains_key(name) {
+        let entry = self.schema(schema)?;
+        if entry.relations.contains_key(name) || entry.has_index(name, 0) {
             return Err(Error::new(Kind::DuplicateTable, format!("relation \"{name}\" already exists")));
         }
         let oid = self.allocate_oid()?;
@@ -235,6 +236,13 @@ impl CatalogData {
         all.filter(|(_, _, r)| matches!(&r.kind, RelationKind::Sequence(s) if s.owned_by.is_some_and(|(table, _)| table == oid)))
             .map(|(schema, name, _)| (schema.clone(), name.clone()))
             .collect()
+    }
+
+    /// Drops views, and what depends on them.
+    pub fn drop_views(&mut self, oids: &[u32]) -> Vec<Dropped> {
+        let mut dropped = Vec::new();
+        oids.iter().for_each(|oid| self.remove(*oid, &mut dropped));
+        dropped
     }
 
     fn dependents(&self, oid: u32) -> Vec<(String, String)> {
@@ -322,7 +330,8 @@ fn article(word: &str) -> &'static str {
     if word.starts_with('e') { "an" } else { "a" }
 }
 
-fn dependent(what: &str, lines: &[String]) -> Error {
+/// 2BP01 with what depends on it.
+pub fn dependent(what: &str, lines: &[String]) -> Error {
     Error::new(Kind::DependentObjects, format!("cannot drop {what} because other objects depend on it"))
         .detail(lines.join("\n"))
         .hint("Use DROP ... CASCADE to drop the dependent objects too.")

@@ -2,7 +2,7 @@
 //!
 //! In: actions on a relation. Out: edits of its definition; where rows must be looked at, a query over them; where they
 //! must change, new files. Invariant: renaming, adding a column without a default, dropping one and widening a type touch
-//! no file. Deliberately absent: views that name a column that is dropped or renamed (views bind by name, when used).
+//! no file. Deliberately absent: views that name a column that is renamed (views bind by name, when used).
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,17 +15,21 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Identity, Relation, RelationKind, spelling};
-use crate::catalog::relations::find_column;
-use crate::command::columns::{Declared, Wanted, range_of, sequence};
+use crate::catalog::data::{CatalogData, ColumnEntry, Constraint, ConstraintKind, Identity, Relation, RelationKind, spelling};
+use crate::catalog::relations::{dependent, find_column};
+use crate::command::columns::{Declared, Wanted, name_indexes, range_of, sequence};
 use crate::command::create::add_sequence;
+use crate::command::ddl::cascades;
 use crate::command::done;
 use crate::command::write::{self, Into, Positions, Target, factor, item, parsed, put, select};
+use crate::postgres::deparse::columns_used;
 use crate::postgres::syntax::cast;
 use crate::session::parameters::typed;
 use crate::session::query::sendable;
+use crate::session::view::SessionView;
 use crate::session::{Execution, Notice, Session};
 use crate::statement::{ident_text, name_parts, name_text};
+use crate::system::view::ViewSource;
 use crate::table::check::checked;
 use crate::table::fit::{Fit, stored_schema};
 use crate::table::stage::fitted;
@@ -71,8 +75,9 @@ async fn one(session: &Arc<Session>, target: &Target, operation: &AlterTableOper
             rename_column(session, target, &ident_text(old_column_name), &ident_text(new_column_name))?;
         }
         AlterTableOperation::AddColumn { if_not_exists, column_def, .. } => add_column(session, target, column_def, *if_not_exists).await?,
-        AlterTableOperation::DropColumn { column_names, if_exists, .. } => {
-            column_names.iter().try_for_each(|c| drop_column(session, target, &ident_text(c), *if_exists))?;
+        AlterTableOperation::DropColumn { column_names, if_exists, drop_behavior, .. } => {
+            let cascade = matches!(drop_behavior, Some(ast::DropBehavior::Cascade));
+            column_names.iter().try_for_each(|c| drop_column(session, target, &ident_text(c), *if_exists, cascade))?;
         }
         AlterTableOperation::AlterColumn { column_name, op } => alter_column(session, target, &ident_text(column_name), op).await?,
         AlterTableOperation::AddConstraint { constraint, .. } => {
@@ -228,32 +233,71 @@ async fn rewrite(session: &Arc<Session>, target: &Target, value: impl Fn(&Column
     put(session, Into { target: &into, changed: None, keep: false }, rows, Positions::default).await.map(|_| ())
 }
 
-fn drop_column(session: &Arc<Session>, target: &Target, name: &str, if_exists: bool) -> Result<()> {
-    session.edit(|data| {
-        let relation = data.relation_mut(&target.schema, &target.name)?;
-        let Some(position) = relation.position(name) else {
-            let message = format!("column \"{name}\" of relation \"{}\" does not exist", target.name);
-            if if_exists {
-                session.notify(Notice::plain(format!("{message}, skipping")));
-                return Ok(());
-            }
-            return Err(Error::new(Kind::UndefinedColumn, message));
+/// The views that name a column: OID, kind and name.
+fn views_of_column(session: &Arc<Session>, target: &Target, name: &str) -> Vec<(u32, String)> {
+    let oid = target.relation.oid;
+    let data = session.snapshot();
+    let views: Vec<(&String, &String, &Arc<Relation>)> = data
+        .schemas
+        .iter()
+        .flat_map(|(schema, entry)| entry.relations.iter().map(move |(name, relation)| (schema, name, relation)))
+        .filter(|(_, _, relation)| relation.depends_on().contains(&oid))
+        .collect();
+    let Some(position) = target.relation.position(name).filter(|_| !views.is_empty()) else { return Vec::new() };
+    let catalog = SessionView(Arc::downgrade(session)).view();
+    let Some(table) = catalog.tables.by_oid(oid) else { return Vec::new() };
+    let uses = |view: &Relation| {
+        let sql = match &view.kind {
+            RelationKind::View { sql, .. } => sql,
+            RelationKind::Table { materialized: Some(of), .. } => &of.sql,
+            _ => return false,
         };
-        let gone = relation.columns.remove(position);
-        relation.constraints.retain(|c| !c.columns.iter().any(|n| n == name));
-        if let RelationKind::Table { used_names, .. } = &mut relation.kind {
-            used_names.push(gone.physical().to_owned());
+        columns_used(&catalog, sql, table).iter().any(|number| usize::try_from(*number) == Ok(position + 1))
+    };
+    views.into_iter().filter(|(_, _, view)| uses(view)).map(|(_, name, view)| (view.oid, format!("{} {name}", view.kind.word()))).collect()
+}
+
+/// ALTER TABLE DROP COLUMN: 42703, 2BP01 when a view names it and CASCADE is not said.
+fn drop_column(session: &Arc<Session>, target: &Target, name: &str, if_exists: bool, cascade: bool) -> Result<()> {
+    let views = views_of_column(session, target, name);
+    if !views.is_empty() && !cascade {
+        let what = format!("column {name} of table {}", target.name);
+        let lines: Vec<String> = views.iter().map(|(_, view)| format!("{view} depends on {what}")).collect();
+        return Err(dependent(&what, &lines));
+    }
+    let views: Vec<u32> = views.into_iter().map(|(oid, _)| oid).collect();
+    let dropped = session.edit(|data| {
+        drop_one(session, data, target, name, if_exists)?;
+        Ok(data.drop_views(&views))
+    })?;
+    cascades(session, &dropped);
+    Ok(())
+}
+
+fn drop_one(session: &Arc<Session>, data: &mut CatalogData, target: &Target, name: &str, if_exists: bool) -> Result<()> {
+    let relation = data.relation_mut(&target.schema, &target.name)?;
+    let Some(position) = relation.position(name) else {
+        let message = format!("column \"{name}\" of relation \"{}\" does not exist", target.name);
+        if if_exists {
+            session.notify(Notice::plain(format!("{message}, skipping")));
+            return Ok(());
         }
-        let oid = relation.oid;
-        let owned = data.owned_sequences(oid);
-        for (schema, sequence) in owned {
-            let of_column = |r: &Relation| matches!(&r.kind, RelationKind::Sequence(s) if s.owned_by == Some((oid, gone.id)));
-            if of_column(data.relation(&schema, &sequence)?) {
-                data.schema_mut(&schema)?.relations.remove(&sequence);
-            }
+        return Err(Error::new(Kind::UndefinedColumn, message));
+    };
+    let gone = relation.columns.remove(position);
+    relation.constraints.retain(|c| !c.columns.iter().any(|n| n == name));
+    if let RelationKind::Table { used_names, .. } = &mut relation.kind {
+        used_names.push(gone.physical().to_owned());
+    }
+    let oid = relation.oid;
+    let owned = data.owned_sequences(oid);
+    for (schema, sequence) in owned {
+        let of_column = |r: &Relation| matches!(&r.kind, RelationKind::Sequence(s) if s.owned_by == Some((oid, gone.id)));
+        if of_column(data.relation(&schema, &sequence)?) {
+            data.schema_mut(&schema)?.relations.remove(&sequence);
         }
-        Ok(())
-    })
+    }
+    Ok(())
 }
 
 async fn alter_column(session: &Arc<Session>, target: &Target, name: &str, operation: &AlterColumnOperation) -> Result<()> {
@@ -389,12 +433,13 @@ pub async fn add_constraint(session: &Arc<Session>, target: &Target, constraint:
         ConstraintKind::ForeignKey { .. } => {}
     }
     session.edit(|data| {
-        let oid = data.allocate_oid()?;
+        let mut constraint = Constraint { oid: data.allocate_oid()?, ..constraint.clone() };
+        name_indexes(data, &target.schema, &target.name, target.relation.oid, std::slice::from_mut(&mut constraint))?;
         let relation = data.relation_mut(&target.schema, &target.name)?;
         if primary {
             relation.columns.iter_mut().filter(|c| constraint.columns.contains(&c.name)).for_each(|c| c.not_null = true);
         }
-        relation.constraints.push(Constraint { oid, ..constraint.clone() });
+        relation.constraints.push(constraint);
         Ok(())
     })
 }

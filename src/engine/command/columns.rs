@@ -12,7 +12,7 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{ColumnEntry, Constraint, ConstraintKind, Identity, Relation, SequenceEntry};
+use crate::catalog::data::{CatalogData, ColumnEntry, Constraint, ConstraintKind, Identity, Relation, SequenceEntry};
 use crate::command::write;
 use crate::session::{Notice, Session};
 use crate::statement::ident_text;
@@ -198,6 +198,7 @@ impl Declared {
             return Err(Error::new(Kind::InvalidTableDefinition, message));
         }
         let name = match name {
+            Some(name) if self.constraints.iter().any(|c| c.name == name && c.is_unique()) && kind.is_unique() => return Err(name_taken(&name)),
             Some(name) if self.constraints.iter().any(|c| c.name == name) => {
                 let message = format!("constraint \"{name}\" for relation \"{table}\" already exists");
                 return Err(Error::new(Kind::DuplicateObject, message));
@@ -220,6 +221,38 @@ impl Declared {
         }
         Ok(())
     }
+}
+
+/// Indexes share their names with the relations of their schema.
+fn name_taken(name: &str) -> Error {
+    Error::new(Kind::DuplicateTable, format!("relation \"{name}\" already exists"))
+}
+
+/// Sees to it that the unique constraints of a table have names that no relation or index of its schema has. A name that
+/// nobody chose gives way; 42P07 for one that somebody did.
+pub fn name_indexes(data: &CatalogData, schema: &str, table: &str, own: u32, constraints: &mut [Constraint]) -> Result<()> {
+    let entry = data.schema(schema)?;
+    for index in 0..constraints.len() {
+        let Some(constraint) = constraints.get(index).filter(|c| c.is_unique()) else { continue };
+        let base = default_name(table, &constraint.columns, &constraint.kind);
+        let taken = |name: &str| {
+            entry.has_index(name, own)
+                || entry.relations.contains_key(name)
+                || constraints.iter().enumerate().any(|(i, c)| i != index && c.name == name)
+        };
+        if !taken(&constraint.name) {
+            continue;
+        }
+        let chosen = constraint.name.strip_prefix(base.as_str()).is_none_or(|rest| !rest.bytes().all(|b| b.is_ascii_digit()));
+        if chosen {
+            return Err(name_taken(&constraint.name));
+        }
+        let free = free_name(&base, taken);
+        if let Some(constraint) = constraints.get_mut(index) {
+            constraint.name = free;
+        }
+    }
+    Ok(())
 }
 
 /// The first of `base`, `base1`, `base2`, ... that is not taken.

@@ -206,7 +206,7 @@ impl PartitionStream for Incoming {
 async fn scanned(session: &Arc<Session>, copy: &Copy, location: &str, place: &Place, statement: &Statement) -> Result<Execution> {
     let call = source_call(copy, location, &place.target.relation, &place.positions)?;
     let frame = session.frame(&statement.text)?;
-    let provider = crate::source::tables::resolve(&call, &session.database.files, &frame.state).await?;
+    let provider = crate::source::tables::resolve(&call, &session.database.files, &*frame.state).await?;
     let provider = provider.ok_or_else(|| Error::internal("no reader for COPY"))?;
     let scan = LogicalPlanBuilder::scan(place.target.name.clone(), provider_as_source(provider), None);
     let plan = scan.and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;

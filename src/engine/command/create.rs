@@ -1,7 +1,7 @@
 //! CREATE TABLE in all its forms, SELECT INTO, sequences, materialized views.
 //!
 //! Invariant: a table and the sequences, constraints and rows that come with it are one edit of the transaction.
-//! Deliberately absent: partitions, inheritance, ON COMMIT other than PRESERVE ROWS.
+//! Deliberately absent: partitions, inheritance.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{CatalogData, ColumnEntry, Materialized, Relation, RelationKind, SchemaEntry};
-use crate::command::columns::{Declared, copied, free_name, sequence};
+use crate::catalog::data::{self, CatalogData, ColumnEntry, Materialized, Relation, RelationKind, SchemaEntry};
+use crate::command::columns::{Declared, copied, free_name, name_indexes, sequence};
 use crate::command::data::start;
 use crate::command::ddl::depends_on;
 use crate::command::done;
@@ -76,10 +76,23 @@ fn refuse(create: &CreateTable) -> Result<()> {
     if create.inherits.is_some() {
         return Err(Error::unsupported("table inheritance is not supported"));
     }
-    if matches!(create.on_commit, Some(OnCommit::Drop | OnCommit::DeleteRows)) {
-        return Err(Error::unsupported("ON COMMIT DROP and DELETE ROWS are not supported"));
+    if create.on_commit.is_some() && !create.temporary {
+        return Err(Error::new(Kind::InvalidTableDefinition, "ON COMMIT can only be used on temporary tables"));
     }
     Ok(())
+}
+
+/// A table without rows, with what its ON COMMIT says.
+fn table_of(create: &CreateTable) -> RelationKind {
+    let mut kind = RelationKind::table();
+    if let RelationKind::Table { on_commit, .. } = &mut kind {
+        *on_commit = match create.on_commit {
+            Some(OnCommit::Drop) => Some(data::OnCommit::Drop),
+            Some(OnCommit::DeleteRows) => Some(data::OnCommit::DeleteRows),
+            Some(OnCommit::PreserveRows) | None => None,
+        };
+    }
+    kind
 }
 
 /// CREATE TABLE, CREATE TABLE AS
@@ -87,6 +100,10 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     refuse(create)?;
     let (schema, name) = place(session, &create.name, create.temporary)?;
     let taken = session.snapshot().schemas.get(&schema).is_some_and(|s| s.relations.contains_key(&name));
+    if taken && let Some(query) = &create.query {
+        // What is wrong with the query is said first.
+        session.plan_query(ast::Statement::Query(query.clone()), &statement.text, &[]).await?;
+    }
     if taken && create.if_not_exists {
         let error = Error::new(Kind::DuplicateTable, format!("relation \"{name}\" already exists, skipping"));
         session.notify(Notice { severity: "NOTICE", code: "42P07", error });
@@ -97,7 +114,7 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     }
     if let Some(query) = &create.query {
         let names = create.columns.iter().map(|c| crate::statement::ident_text(&c.name)).collect();
-        let rows = create_as(session, (schema, name), query, names, statement, parameters, RelationKind::table()).await?;
+        let rows = create_as(session, (schema, name), query, names, statement, parameters, table_of(create)).await?;
         return done(format!("SELECT {rows}"));
     }
     let mut declared = Declared::default();
@@ -110,7 +127,7 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
     declared.constraints = given.constraints;
     declared.sequences = given.sequences;
     declared.settle()?;
-    make(session, &schema, &name, declared, RelationKind::table())?;
+    make(session, &schema, &name, declared, table_of(create))?;
     done("CREATE TABLE")
 }
 
@@ -124,6 +141,7 @@ fn make(session: &Arc<Session>, schema: &str, name: &str, declared: Declared, ki
         for constraint in &mut constraints {
             constraint.oid = data.allocate_oid()?;
         }
+        name_indexes(data, schema, name, oid, &mut constraints)?;
         data.relation_mut(schema, name)?.constraints = constraints;
         for wanted in &declared.sequences {
             add_sequence(data, (schema, name), oid, &wanted.column, wanted.sequence.clone(), &owner)?;

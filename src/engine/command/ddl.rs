@@ -36,7 +36,7 @@ pub fn depends_on(session: &Arc<Session>, query: &Query) -> Vec<u32> {
     let _ = query.visit(&mut names);
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path, values: None };
+    let lookup = Lookup { data: &data, search_path: &path, values: None, beside: &[] };
     let mut oids: Vec<u32> = names.0.iter().filter_map(|n| lookup.find(n)).map(|(_, _, r)| r.oid).collect();
     oids.sort_unstable();
     oids.dedup();
@@ -115,7 +115,7 @@ pub async fn create_external(session: &Arc<Session>, create: &CreateExternalTabl
     // The files are looked at now: a wrong path or format is told here, and their columns are kept for \d.
     let frame = session.frame("CREATE EXTERNAL TABLE")?;
     let (access, location) = (&session.database.files, create.location.as_str());
-    let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &frame.state);
+    let made = crate::source::tables::external(&columns, &create.format, location, &create.options, &create.partitioned_by, access, &*frame.state);
     let found = frame.stop.guard(made).await?.schema();
     let columns =
         if columns.is_empty() { found.fields().iter().map(|f| ColumnEntry::new(f.name().clone(), &SqlType::of_field(f))).collect() } else { columns };
@@ -232,7 +232,7 @@ fn needed(data: &crate::catalog::data::CatalogData, schema: &str, name: &str) ->
 }
 
 /// The notice of what went along; sequences of columns go without a word.
-fn cascades(session: &Arc<Session>, along: &[Dropped]) {
+pub fn cascades(session: &Arc<Session>, along: &[Dropped]) {
     let lines: Vec<String> = along
         .iter()
         .filter(|d| !matches!(d.relation.kind, RelationKind::Sequence(_)))
@@ -289,7 +289,9 @@ pub async fn create_index(session: &Arc<Session>, create: &CreateIndex) -> Resul
         return Err(Error::unsupported("partial unique indexes are not supported"));
     }
     let columns = index_columns(&create.columns)?;
-    let taken = |n: &str| target.relation.constraints.iter().any(|c| c.name == n);
+    let data = session.snapshot();
+    let entry = data.schema(&target.schema)?;
+    let taken = |n: &str| target.relation.constraints.iter().any(|c| c.name == n) || entry.has_index(n, 0) || entry.relations.contains_key(n);
     let name = given.unwrap_or_else(|| free_name(&format!("{}_{}_idx", target.name, columns.join("_")), taken));
     if taken(&name) {
         if create.if_not_exists {

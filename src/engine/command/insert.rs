@@ -1,7 +1,7 @@
 //! INSERT without ON CONFLICT, and what COPY FROM and CREATE TABLE AS share with it.
 //!
 //! In: a query or rows of VALUES. Out: rows in the order of the table's columns, with defaults. Invariant: DEFAULT and
-//! parameters are those of the column that they stand for. Deliberately absent: `conflict`, OVERRIDING.
+//! parameters are those of the column that they stand for. Deliberately absent: `conflict`.
 
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use crate::catalog::data::{Identity, Relation};
 use crate::command::data::start;
 use crate::command::returning::Returning;
 use crate::command::write::{self, Into, Positions, Target, assignable, given, is_default, put};
-use crate::command::{conflict, done};
+use crate::command::{conflict, done, literals};
 use crate::error::from_datafusion;
 use crate::session::query::sendable;
 use crate::session::{Execution, Session};
+use crate::statement::insert::{self as overriding, Overriding};
 use crate::statement::{Statement, ident_text};
 
 /// An INSERT whose names are resolved.
@@ -28,6 +29,8 @@ pub struct Bound {
     pub columns: Vec<usize>,
     /// Rows; None is DEFAULT VALUES.
     pub source: Option<Box<Query>>,
+    /// OVERRIDING
+    pub overriding: Option<Overriding>,
 }
 
 /// Resolves names and puts DEFAULT and the types of parameters in.
@@ -37,15 +40,16 @@ pub fn bind(session: &Arc<Session>, insert: &Insert) -> Result<Bound> {
     let target = Target::find(session, name, alias, "insert into")?;
     let named: Vec<String> = insert.columns.iter().filter_map(|c| c.0.last().and_then(|p| p.as_ident()).map(ident_text)).collect();
     let columns = insert_columns(&target.relation, &named, &target.name)?;
+    let overriding = overriding::of(insert)?;
     let mut source = insert.source.clone();
     if let Some(query) = &mut source {
-        values(session, query, &target, &columns)?;
+        values(session, query, &target, &columns, overriding)?;
     }
-    Ok(Bound { target, columns, source })
+    Ok(Bound { target, columns, source, overriding })
 }
 
 /// Values of the rows as their columns take them.
-fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &[usize]) -> Result<()> {
+fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &[usize], overriding: Option<Overriding>) -> Result<()> {
     let column = |i: usize| columns.get(i).and_then(|p| target.relation.columns.get(*p));
     match query.body.as_mut() {
         SetExpr::Values(rows) => {
@@ -61,8 +65,13 @@ fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &
                     if let Some(column) = column(i) {
                         let expr = std::mem::replace(value, write::null());
                         let literal = matches!(expr, ast::Expr::Value(_)) && typed.get(i) == Some(&true);
-                        let expr = given(session, expr, column)?;
-                        *value = if literal { write::as_column(expr, column)? } else { expr };
+                        *value = match (column.identity, overriding) {
+                            // The sequence gives one, once.
+                            (Some(_), Some(Overriding::User)) => write::null(),
+                            (Some(_), Some(Overriding::System)) if !is_default(&expr) => write::of_type(expr, column)?,
+                            _ if literal => write::as_column(given(session, expr, column)?, column)?,
+                            _ => given(session, expr, column)?,
+                        };
                     }
                 }
             }
@@ -105,7 +114,14 @@ impl Bound {
             Some(query) => session.plan_query(ast::Statement::Query(query.clone()), text, &[]).await?,
             None => LogicalPlanBuilder::empty(true).build().map_err(from_datafusion)?,
         };
-        arranged(session, plan, &self.target.relation, &self.columns, self.source.is_none()).await
+        let relation = &self.target.relation;
+        let has_identity = |p: &usize| relation.columns.get(*p).is_some_and(|c| c.identity.is_some());
+        // Columns that are given in vain: as if they stood behind the last one.
+        let columns: Vec<usize> = match self.overriding {
+            Some(Overriding::User) => self.columns.iter().map(|p| if has_identity(p) { usize::MAX } else { *p }).collect(),
+            _ => self.columns.clone(),
+        };
+        arranged(session, plan, relation, &columns, self.source.is_none()).await
     }
 }
 
@@ -115,7 +131,7 @@ pub async fn arranged(session: &Arc<Session>, plan: LogicalPlan, relation: &Rela
     if given > columns.len() {
         return Err(Error::new(Kind::Syntax, "INSERT has more expressions than target columns"));
     }
-    let full = columns.len() == relation.columns.len() && columns.iter().enumerate().all(|(i, c)| i == *c);
+    let full = columns.len() == relation.columns.len() && columns.iter().enumerate().all(|(i, c)| i == *c || *c == usize::MAX);
     if given < columns.len() && !full && !only_defaults {
         return Err(Error::new(Kind::Syntax, "INSERT has more target columns than expressions"));
     }
@@ -152,16 +168,25 @@ async fn default_value(session: &Arc<Session>, text: &str) -> Result<Expr> {
 pub async fn insert(session: &Arc<Session>, insert: &Insert, statement: &Statement, parameters: Vec<ScalarValue>) -> Result<Execution> {
     let bound = bind(session, insert)?;
     let returning = insert.returning.as_ref().map(|items| Returning::new(items, &bound.target));
-    if bound.source.as_ref().is_some_and(|q| matches!(*q.body, SetExpr::Select(_)))
+    if bound.overriding.is_none()
+        && bound.source.as_ref().is_some_and(|q| matches!(*q.body, SetExpr::Select(_)))
         && let Some(always) =
             bound.columns.iter().filter_map(|p| bound.target.relation.columns.get(*p)).find(|c| c.identity == Some(Identity::Always))
     {
         return Err(Error::new(Kind::GeneratedAlways, format!("cannot insert a non-DEFAULT value into column \"{}\"", always.name))
             .detail(format!("Column \"{}\" is an identity column defined as GENERATED ALWAYS.", always.name)));
     }
-    let plan = bound.plan(session, &statement.text).await?;
-    let running = start(session, plan, &statement.text, parameters).await?;
-    let (stream, stop) = (sendable(running.stream, running.schema), running.frame.stop);
+    let (stream, stop) = match literals::rows(insert, &bound, &parameters)? {
+        Some(rows) => {
+            let schema = rows.schema();
+            (write::stream_of(vec![rows], schema), session.stop(&statement.text))
+        }
+        None => {
+            let plan = bound.plan(session, &statement.text).await?;
+            let running = start(session, plan, &statement.text, parameters).await?;
+            (sendable(running.stream, running.schema), running.frame.stop)
+        }
+    };
     let target = &bound.target;
     if let Some(on) = &insert.on {
         return stop.guard(conflict::insert(session, target, on, stream, returning.as_ref(), statement)).await;

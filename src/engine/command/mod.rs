@@ -15,6 +15,7 @@ pub mod data;
 pub mod ddl;
 pub mod functions;
 pub mod insert;
+pub mod literals;
 pub mod merge;
 pub mod models;
 pub mod qualify;
@@ -23,6 +24,7 @@ pub mod roles;
 pub mod servers;
 pub mod sessions;
 pub mod update;
+pub mod with;
 pub mod write;
 
 use std::sync::Arc;
@@ -58,6 +60,7 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
             Some(vec![column("QUERY PLAN", ty)])
         }
         StatementKind::Fetch(fetch) => cursors::fields(session, fetch),
+        StatementKind::Sql(sql) if with::concerns(sql) => with::fields(session, sql, statement).await?,
         StatementKind::Sql(sql) => match &**sql {
             ast::Statement::ShowVariable { variable } => Some(sessions::show_fields(variable)),
             ast::Statement::Insert(insert) => match &insert.returning {
@@ -81,6 +84,11 @@ pub async fn fields(session: &Arc<Session>, statement: &Statement) -> Result<Opt
 pub async fn parameter_types(session: &Arc<Session>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Vec<SqlType>> {
     if !statement.text.contains('$') {
         return Ok(given.iter().map(|t| t.clone().unwrap_or(SqlType::Text)).collect());
+    }
+    if let StatementKind::Sql(sql) = &*statement.kind
+        && with::concerns(sql)
+    {
+        return with::parameter_types(session, sql, statement, given).await;
     }
     if let Some(found) = found(session, statement)? {
         return found.parameter_types(session, &statement.text, given).await;
@@ -136,7 +144,10 @@ pub fn writes(statement: &Statement) -> Option<String> {
             S::Update(_) => "UPDATE".to_owned(),
             S::Delete(_) => "DELETE".to_owned(),
             S::Merge(_) => "MERGE".to_owned(),
-            S::Query(query) => into_table(query).map(|_| "SELECT INTO".to_owned())?,
+            S::Query(query) => match with::changes(query).first() {
+                Some(change) => change.to_string().split_whitespace().next().map(str::to_uppercase)?,
+                None => into_table(query).map(|_| "SELECT INTO".to_owned())?,
+            },
             S::CreateTable(create) => if create.query.is_some() { "CREATE TABLE AS" } else { "CREATE TABLE" }.to_owned(),
             S::CreateView(_) => "CREATE VIEW".to_owned(),
             S::CreateSchema { .. } => "CREATE SCHEMA".to_owned(),
@@ -220,6 +231,9 @@ pub async fn run(session: &Arc<Session>, statement: &Statement, parameters: Vec<
 
 async fn run_sql(session: &Arc<Session>, statement: &Statement, sql: &ast::Statement, parameters: Vec<ScalarValue>) -> Result<Execution> {
     use ast::Statement as S;
+    if with::concerns(sql) {
+        return with::run(session, sql, statement, &parameters).await;
+    }
     match sql {
         S::Set(set) => sessions::set(session, set),
         S::ShowVariable { variable } => sessions::show(session, variable),

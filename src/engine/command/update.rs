@@ -19,6 +19,7 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
+use crate::catalog::data::Relation;
 use crate::command::data::start;
 use crate::command::done;
 use crate::command::returning::Returning;
@@ -51,7 +52,7 @@ impl Found {
 
     /// The plan of the query.
     pub async fn plan(&self, session: &Arc<Session>, text: &str) -> Result<LogicalPlan> {
-        let provider = session.database.store.scan_positions(&self.target.relation)?;
+        let provider = session.database.store.scan_positions(&seen(session, &self.target.relation))?;
         let plan = session.plan_query_over(self.query.clone(), text, &[], vec![(TARGET.to_owned(), provider)]).await?;
         for position in &self.assigned {
             if let Some(column) = self.target.relation.columns.get(*position) {
@@ -60,6 +61,18 @@ impl Found {
         }
         Ok(plan)
     }
+}
+
+/// The rows that a statement sees of its target: those that were there before it, less what its earlier parts took away.
+fn seen(session: &Arc<Session>, relation: &Relation) -> Relation {
+    let mut seen = relation.clone();
+    let before = session.inner.lock().reads.clone();
+    let Some((_, _, old)) = before.as_ref().and_then(|data| data.relation_by_oid(relation.oid)) else { return seen };
+    if let (Some(files), Some(old)) = (seen.files_mut(), old.files()) {
+        let new: Vec<u64> = files.iter().map(|f| f.id).filter(|id| old.get(*id).is_none()).collect();
+        files.remove(&new);
+    }
+    seen
 }
 
 /// The columns of RETURNING.

@@ -49,7 +49,7 @@ pub struct Target {
 pub fn find(session: &Arc<Session>, name: &ObjectName) -> Result<(String, String, Relation)> {
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path, values: None };
+    let lookup = Lookup { data: &data, search_path: &path, values: None, beside: &[] };
     let parts = name_parts(name);
     let found = lookup.find(&parts).map(|(schema, table, relation)| (schema, table, relation.clone()));
     found.ok_or_else(|| match parts.as_slice() {

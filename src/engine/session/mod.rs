@@ -9,6 +9,7 @@ pub mod advisory;
 pub mod block;
 pub mod cursor;
 pub mod identity;
+pub mod lease;
 pub mod notify;
 pub mod origin;
 pub mod output_types;
@@ -251,7 +252,7 @@ pub struct Session {
     pub shared: Arc<SessionShared>,
     superuser: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
-    pub(crate) state: std::sync::OnceLock<datafusion::execution::session_state::SessionState>,
+    pub(crate) states: Arc<lease::States>,
 }
 
 /// The mutable part of a session.
@@ -275,6 +276,10 @@ pub(crate) struct Inner {
     pub cursors: HashMap<String, Cursor>,
     pub savepoints: Vec<block::Savepoint>,
     pub query_id: i64,
+    /// Results of parts of the statement that runs, as tables for its other parts.
+    pub beside: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
+    /// What the statement that runs reads, where it is not what it has made so far.
+    pub reads: Option<Arc<crate::catalog::data::CatalogData>>,
 }
 
 /// A prepared statement with a name, by PREPARE or by a Parse message.
@@ -320,8 +325,10 @@ impl Session {
             cursors: HashMap::new(),
             savepoints: Vec::new(),
             query_id: 0,
+            beside: Vec::new(),
+            reads: None,
         };
-        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), state: std::sync::OnceLock::new() }
+        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), states: Arc::default() }
     }
 
     /// Whether the current role is a superuser.

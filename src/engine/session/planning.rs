@@ -9,12 +9,11 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement as DfStatement;
 use sqlparser::ast::{self, VisitMut, VisitorMut};
 use squilla_core::error::{Error, Result};
-use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 
 use crate::bind::calls::CallContext;
@@ -95,54 +94,56 @@ impl Session {
     ) -> Result<Planned> {
         let Around { values, tables, nesting } = around;
         let settings = self.settings();
-        let data = self.snapshot();
+        let (reads, beside) = {
+            let inner = self.inner.lock();
+            (inner.reads.clone(), inner.beside.clone())
+        };
+        let data = reads.unwrap_or_else(|| self.snapshot());
         let search_path = self.search_path(&data);
         let given = by_place(&mut statement, given);
         if let Some(values) = values {
             spell(&mut statement, &given, values);
         }
         declare(&mut statement, &given);
-        let lookup = Lookup { data: &data, search_path: &search_path, values };
+        let lookup = Lookup { data: &data, search_path: &search_path, values, beside: &beside };
         let context = CallContext { functions: &self.database.functions, settings: &settings };
         let depth = settings.int("squilla.max_statement_depth").max(16) as usize;
         let sources = crate::bind::relations::bind(&mut statement, &context, &lookup, depth)?;
         crate::postgres::rewrite::rewrite(&mut statement)?;
-        let mut state = self.planning_state(&settings)?;
+        let mut state = self.lease(&settings)?;
         let built_in = |name: &str| {
             state.scalar_functions().contains_key(name)
                 || state.aggregate_functions().contains_key(name)
                 || state.window_functions().contains_key(name)
         };
         let called = sql_functions::mark(&mut statement, &data, &search_path, &built_in)?;
+        if !called.is_empty() {
+            state.keep();
+        }
         for udf in called.udfs() {
-            datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::clone(udf)).map_err(from_datafusion)?;
+            datafusion::execution::FunctionRegistry::register_udf(&mut *state, Arc::clone(udf)).map_err(from_datafusion)?;
         }
         crate::bind::calls::bind(&mut statement, &context)?;
         // Calls of ours have told more types.
         let given = by_place(&mut statement, &given);
         let late = sources.iter().any(|s| s.late);
         let mut made = self.resolve_sources(&sources, &state).await?;
+        made.extend(beside.iter().cloned());
         made.extend(tables);
         self.external_tables(&mut statement, &lookup, &state, &mut made).await?;
         let relations = StatementRelations {
             data: Arc::clone(&data),
             store: Arc::clone(&self.database.store),
             search_path,
+            at: Some(settings.get("squilla.snapshot")).filter(|at| !at.is_empty()).map(str::to_owned),
             made,
             other: Arc::new(SessionView(Arc::downgrade(self))),
         };
-        let state = SessionStateBuilder::new_from_existing(state).with_catalog_list(Arc::new(Catalogs(Arc::new(relations)))).build();
+        state.register_catalog_list(Arc::new(Catalogs(Arc::new(relations))));
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
         let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
         let plan = if called.is_empty() { plan } else { self.call_functions(plan, &called, nesting).await? };
         Ok(Planned { plan, given, late })
-    }
-
-    fn planning_state(self: &Arc<Self>, settings: &Settings) -> Result<SessionState> {
-        let state = self.state()?;
-        let mut config = state.config().clone();
-        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        Ok(SessionStateBuilder::new_from_existing(state).with_config(config).build())
     }
 
     async fn resolve_sources(
@@ -199,6 +200,8 @@ pub struct Lookup<'a> {
     pub search_path: &'a [String],
     /// Values of parameters, where the statement has them.
     pub values: Option<&'a [ScalarValue]>,
+    /// Tables of the statement that hide views of their names.
+    pub beside: &'a [(String, Arc<dyn datafusion::catalog::TableProvider>)],
 }
 
 impl<'a> Lookup<'a> {
@@ -220,6 +223,11 @@ impl<'a> Lookup<'a> {
 
 impl Relations for Lookup<'_> {
     fn view(&self, name: &[String]) -> Option<(u32, String)> {
+        if let [name] = name
+            && self.beside.iter().any(|(hiding, _)| hiding == name)
+        {
+            return None;
+        }
         let relation = self.find(name)?.2;
         match &relation.kind {
             RelationKind::View { sql, .. } => Some((relation.oid, sql.clone())),

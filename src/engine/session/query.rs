@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -16,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use sqlparser::ast;
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::settings::Settings;
 use squilla_core::types::SqlType;
 use tracing::Instrument;
 
@@ -25,6 +25,7 @@ use crate::error::{from_datafusion, to_datafusion};
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
+use crate::session::lease::Lease;
 use crate::session::origin::Origins;
 use crate::session::output_types;
 use crate::session::planning::Around;
@@ -36,7 +37,7 @@ use crate::statement::{Statement, StatementKind};
 /// What one statement runs in.
 pub struct Frame {
     /// DataFusion's state for this statement.
-    pub state: SessionState,
+    pub state: Lease,
     /// Failed rows.
     pub errors: Arc<StatementErrors>,
     /// How it stops.
@@ -108,10 +109,13 @@ impl Session {
     }
 
     async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
+        self.check_failed(statement)?;
         let version = self.snapshot().stamp;
         let query = match &*statement.kind {
             StatementKind::Sql(sql) => match &**sql {
-                ast::Statement::Query(query) if crate::command::into_table(query).is_none() => Some((**sql).clone()),
+                ast::Statement::Query(query) if crate::command::into_table(query).is_none() && !crate::command::with::concerns(sql) => {
+                    Some((**sql).clone())
+                }
                 _ => None,
             },
             _ => None,
@@ -127,7 +131,7 @@ impl Session {
         let fields = Arc::new(self.result_fields(&planned.plan));
         // Sources that parameters name, and the scale of numerics, are known when the statement is executed: no version of
         // the catalog is theirs.
-        let late = planned.late || parameters.contains(&SqlType::Numeric(None));
+        let late = planned.late || parameters.contains(&SqlType::Numeric(None)) || self.reads_the_past();
         let version = if late { None } else { Some(version) };
         Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
     }
@@ -149,7 +153,7 @@ impl Session {
             return self.written(&prepared, parameters).await;
         };
         // Tables may have changed since the statement was planned.
-        let plan = if prepared.catalog_version == Some(self.snapshot().stamp) {
+        let plan = if prepared.catalog_version == Some(self.snapshot().stamp) && !self.reads_the_past() {
             LogicalPlan::clone(plan)
         } else {
             let given: Vec<Option<SqlType>> = prepared.parameters.iter().cloned().map(Some).collect();
@@ -188,21 +192,38 @@ impl Session {
         }
     }
 
-    /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
-    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+    /// 25P02 after a failure, whatever else is wrong with the statement.
+    fn check_failed(&self, statement: &Statement) -> Result<()> {
         if self.transaction_status() == TransactionStatus::Failed && !crate::command::ends_transaction(statement) {
             return Err(Error::new(Kind::InFailedTransaction, "current transaction is aborted, commands ignored until end of transaction block"));
         }
+        Ok(())
+    }
+
+    /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
+    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+        self.check_failed(statement)?;
         let mut inner = self.inner.lock();
         if inner.settings.is_on("transaction_read_only")
             && let Some(command) = crate::command::writes(statement)
         {
             return Err(Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} in a read-only transaction")));
         }
+        if !inner.settings.get("squilla.snapshot").is_empty()
+            && let Some(command) = crate::command::writes(statement)
+        {
+            let error = Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} while squilla.snapshot is set"));
+            return Err(error.hint("RESET squilla.snapshot first."));
+        }
         if let Some(transaction) = &mut inner.block {
             transaction.queried |= crate::command::is_query(statement);
         }
         Ok(())
+    }
+
+    /// Whether tables are read as of an earlier time.
+    fn reads_the_past(&self) -> bool {
+        !self.inner.lock().settings.get("squilla.snapshot").is_empty()
     }
 
     /// A new statement runs: how it can be stopped.
@@ -238,12 +259,9 @@ impl Session {
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let statement_env = task::environment(&self.database, &settings, flag, Arc::clone(&errors), self.allowed_paths())?;
         let facts = task::Facts::of(self, &settings, query_id);
-        let state = self.state()?;
-        let mut config = state.config().clone().with_extension(Arc::new(statement_env)).with_extension(Arc::new(facts));
-        config.options_mut().execution.time_zone = Some(settings.get("timezone").to_owned());
-        config.options_mut().execution.batch_size =
-            datafusion::common::config::ConfigNonZeroUsize::try_new(settings.int("squilla.batch_rows").max(1) as usize).map_err(from_datafusion)?;
-        let mut state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+        let mut state = self.lease(&settings)?;
+        state.config_mut().set_extension(Arc::new(statement_env));
+        state.config_mut().set_extension(Arc::new(facts));
         state.mark_start_execution();
         state.execution_props_mut().query_execution_start_time = Some(self.transaction_start());
         Ok(Frame { state, errors, stop, rewrites: parking_lot::Mutex::default() })
@@ -254,13 +272,9 @@ impl Session {
         self.inner.lock().block.as_ref().map_or_else(chrono::Utc::now, |block| block.began)
     }
 
-    /// The session's state, made at first use.
-    pub(super) fn state(self: &Arc<Self>) -> Result<SessionState> {
-        if let Some(state) = self.state.get() {
-            return Ok(state.clone());
-        }
-        let made = crate::session::state::of_session(self)?;
-        Ok(self.state.get_or_init(|| made).clone())
+    /// A state of the session for one statement.
+    pub(super) fn lease(self: &Arc<Self>, settings: &Settings) -> Result<Lease> {
+        self.states.lease(settings, || crate::session::state::of_session(self))
     }
 
     /// The search path: schemas that exist and that the role may use, `"$user"` resolved.
@@ -312,7 +326,7 @@ impl Session {
         let plan = frame.state.optimize(plan).map_err(from_datafusion)?;
         let (plan, rewrites) = lift::lift(plan, &self.database.functions).map_err(from_datafusion)?;
         *frame.rewrites.lock() = rewrites;
-        frame.state.query_planner().create_physical_plan(&plan, &frame.state).await.map_err(from_datafusion)
+        frame.state.query_planner().create_physical_plan(&plan, &*frame.state).await.map_err(from_datafusion)
     }
 
     /// Executes a query's plan.
@@ -320,7 +334,7 @@ impl Session {
         let mut frame = self.frame(text)?;
         if crate::system::table::alone(&plan) {
             // Small relations that are made in one piece: spreading them over threads costs more than it gives.
-            frame.state = one_partition(frame.state);
+            frame.state.one_partition();
         }
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
@@ -336,13 +350,15 @@ impl Session {
     /// Starts a physical plan.
     pub fn start(self: &Arc<Self>, frame: &Frame, plan: Arc<dyn ExecutionPlan>) -> Result<RowStream> {
         self.shared.runs(&plan);
-        running::start(&self.database, self, plan, frame.state.task_ctx(), Arc::clone(&frame.errors), frame.stop.clone())
+        running::start(
+            &self.database,
+            self,
+            plan,
+            frame.state.task(self.database.runner.sends_plans()),
+            Arc::clone(&frame.errors),
+            frame.stop.clone(),
+        )
     }
-}
-
-fn one_partition(state: SessionState) -> SessionState {
-    let config = state.config().clone().with_target_partitions(1);
-    SessionStateBuilder::new_from_existing(state).with_config(config).build()
 }
 
 /// A stream of ours as DataFusion's, for sinks.

@@ -12,7 +12,7 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider, 
 use datafusion::common::Result as DfResult;
 use squilla_core::error::{Error, Kind, Result};
 
-use crate::catalog::data::{CatalogData, RelationKind, SequenceEntry};
+use crate::catalog::data::{CatalogData, RelationKind, SequenceEntry, TEMPORARY};
 use crate::error::to_datafusion;
 use crate::table::Tables;
 
@@ -36,6 +36,8 @@ pub struct StatementRelations {
     pub store: Arc<Tables>,
     /// Schemas of unqualified names, in order.
     pub search_path: Vec<String>,
+    /// The version that tables are read as of; None is what `data` says.
+    pub at: Option<String>,
     /// Sources and external tables of this statement, by name (external tables by "schema.name").
     pub made: HashMap<String, Arc<dyn TableProvider>>,
     /// System relations.
@@ -74,7 +76,10 @@ impl StatementRelations {
                     Err(Error::new(Kind::NotInPrerequisiteState, format!("materialized view \"{name}\" has not been populated"))
                         .hint("Use the REFRESH MATERIALIZED VIEW command."))
                 }
-                RelationKind::Table { .. } => self.store.scan(relation).map(Some),
+                RelationKind::Table { .. } => match &self.at {
+                    Some(version) if !schema.starts_with(TEMPORARY) => self.store.scan_at(relation, version).map(Some),
+                    _ => self.store.scan(relation).map(Some),
+                },
                 RelationKind::Sequence(sequence) => self.other.sequence(relation.oid, sequence).map(Some),
                 _ => Ok(None),
             },

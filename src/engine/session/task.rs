@@ -12,7 +12,7 @@ use datafusion::prelude::SessionConfig;
 use serde::{Deserialize, Serialize};
 use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{CancelFlag, Env};
-use squilla_core::settings::{Context, SETTINGS, Settings, Source};
+use squilla_core::settings::{Context, Settings, Source};
 use squilla_infer::registry::RegisteredModel;
 
 use crate::catalog::data::ServerEntry;
@@ -52,15 +52,13 @@ pub struct Facts {
 impl Facts {
     /// Of a statement of this session.
     pub fn of(session: &Session, settings: &Settings, query_id: i64) -> Self {
-        let travels = |s: &&squilla_core::settings::Setting| {
-            matches!(s.context, Context::User | Context::Superuser) && settings.source(s.name) != Source::Default
-        };
+        let travels = |s: &&(&squilla_core::settings::Setting, &str)| matches!(s.0.context, Context::User | Context::Superuser);
         let catalog = session.database.catalog.snapshot();
         Self {
             query_id,
             role: session.role(),
             superuser: session.superuser(),
-            settings: SETTINGS.iter().filter(travels).map(|s| (s.name.to_owned(), settings.get(s.name).to_owned())).collect(),
+            settings: settings.given().filter(|s| travels(&s)).map(|(s, value)| (s.name.to_owned(), value.to_owned())).collect(),
             models: catalog.models.clone(),
             servers: catalog.servers.clone(),
             portable: Arc::clone(&session.database.portable),

@@ -11,7 +11,7 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::catalog::Catalog;
 use crate::catalog::commit::Pending;
-use crate::catalog::data::{CatalogData, SchemaEntry, TEMPORARY};
+use crate::catalog::data::{CatalogData, OnCommit, Relation, RelationKind, SchemaEntry, TEMPORARY};
 use crate::catalog::keys::NewKeys;
 use crate::session::{Inner, Session, TransactionStatus};
 
@@ -101,6 +101,33 @@ impl Transactions {
     }
 }
 
+/// Temporary tables after a commit: ON COMMIT DROP and DELETE ROWS have happened.
+fn settled(schema: &Arc<SchemaEntry>) -> Arc<SchemaEntry> {
+    let action = |relation: &Relation| match &relation.kind {
+        RelationKind::Table { on_commit, .. } => *on_commit,
+        _ => None,
+    };
+    if schema.relations.values().all(|r| action(r).is_none()) {
+        return Arc::clone(schema);
+    }
+    let mut settled = SchemaEntry::clone(schema);
+    let dropped: Vec<u32> = settled.relations.values().filter(|r| action(r) == Some(OnCommit::Drop)).map(|r| r.oid).collect();
+    let goes = |r: &Relation| match &r.kind {
+        // With the table its sequences, and the views on it.
+        RelationKind::Sequence(s) => s.owned_by.is_some_and(|(table, _)| dropped.contains(&table)),
+        _ => dropped.contains(&r.oid) || r.depends_on().iter().any(|on| dropped.contains(on)),
+    };
+    settled.relations.retain(|_, r| !goes(r));
+    for relation in settled.relations.values_mut() {
+        if action(relation) == Some(OnCommit::DeleteRows)
+            && let Some(files) = Arc::make_mut(relation).files_mut()
+        {
+            files.clear();
+        }
+    }
+    Arc::new(settled)
+}
+
 /// The name of a session's schema of temporary tables.
 pub fn temporary_schema(pid: i32) -> String {
     format!("{TEMPORARY}{pid}")
@@ -182,8 +209,8 @@ impl Session {
             return Ok(());
         }
         let written = std::mem::take(&mut self.inner.lock().transactions.written);
-        let temporary = current.schemas.get(&temporary_schema(self.shared.pid)).cloned();
-        self.database.catalog.commit(Pending { base, ours: current, keys, durable }).await?;
+        let temporary = current.schemas.get(&temporary_schema(self.shared.pid)).map(settled);
+        self.database.catalog.commit(Pending { base, ours: current, keys, durable, compaction: false }).await?;
         {
             let mut inner = self.inner.lock();
             inner.transactions.temporary = temporary;
@@ -229,7 +256,7 @@ impl Session {
         let inner = self.inner.lock();
         let block = inner.status != TransactionStatus::Idle;
         let setting = if block { "transaction_read_only" } else { "default_transaction_read_only" };
-        if inner.settings.get(setting) == "on" {
+        if inner.settings.get(setting) == "on" || !inner.settings.get("squilla.snapshot").is_empty() {
             return Err(Error::new(Kind::ReadOnlyTransaction, format!("cannot execute {command} in a read-only transaction")));
         }
         Ok(())

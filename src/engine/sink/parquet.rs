@@ -31,18 +31,24 @@ pub struct ParquetOptions {
     pub group_rows: usize,
     /// Bytes of a row group, about.
     pub group_bytes: usize,
+    /// Rows of a page at most: who looks for one row reads a page of each column.
+    pub page_rows: usize,
 }
 
 impl Default for ParquetOptions {
     fn default() -> Self {
         // Level 1: the higher ones cost several times as much for a few per cent.
         let compression = ZstdLevel::try_new(1).map_or(Compression::UNCOMPRESSED, Compression::ZSTD);
-        Self { compression, group_rows: 1 << 20, group_bytes: 128 << 20 }
+        Self { compression, group_rows: 1 << 20, group_bytes: 128 << 20, page_rows: 20_000 }
     }
 }
 
 /// The rows that the writer takes at a time hold at most about so many bytes.
 const SLICE_BYTES: usize = 16 << 20;
+
+/// Bytes of a dictionary at most. A column of many values gains nothing from one, and who looks for a single row has to
+/// read all of it first.
+const DICTIONARY_BYTES: usize = 128 << 10;
 
 /// Writes one Parquet file.
 pub struct ParquetEncoder<W: Write + Send> {
@@ -58,6 +64,8 @@ impl<W: Write + Send> ParquetEncoder<W> {
             .set_compression(options.compression)
             .set_max_row_group_row_count(Some(options.group_rows))
             .set_max_row_group_bytes(Some(options.group_bytes))
+            .set_data_page_row_count_limit(options.page_rows)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
             .set_created_by(concat!("squilla ", env!("CARGO_PKG_VERSION")).to_owned());
         for field in schema.fields() {
             let mut path = vec![field.name().clone()];

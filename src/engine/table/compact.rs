@@ -62,7 +62,7 @@ pub async fn compact(database: &Arc<Database>, oid: u32, all: bool) -> Result<bo
             files.add(new);
         }
         next.touch();
-        let pending = Pending { base: Arc::clone(&base), ours: Arc::new(next), keys: Vec::new(), durable: true };
+        let pending = Pending { base: Arc::clone(&base), ours: Arc::new(next), keys: Vec::new(), durable: true, compaction: true };
         match database.catalog.commit(pending).await {
             Ok(_) => return Ok(true),
             Err(error) if error.kind == Kind::SerializationFailure => {}

@@ -3,9 +3,12 @@
 //! Invariant: nothing here changes the catalog; what was staged becomes part of a table by an edit of the session's
 //! transaction, and vanishes when that does not come to be. Deliberately absent: statements (`command`).
 
+pub mod changes;
 pub mod check;
 pub mod compact;
 pub mod fit;
+pub mod key_index;
+pub mod live;
 pub mod scan;
 pub mod stage;
 pub mod unique;
@@ -22,6 +25,7 @@ use squilla_core::error::Result;
 use crate::catalog::Catalog;
 use crate::catalog::data::Relation;
 use crate::source::files::FileAccess;
+use crate::table::key_index::KeyIndexes;
 
 /// The contents of managed tables.
 #[derive(Debug)]
@@ -31,28 +35,44 @@ pub struct Tables {
     catalog: Arc<Catalog>,
     /// Tables that are being compacted.
     compacting: Mutex<HashSet<u32>>,
+    /// Where keys are.
+    keys: KeyIndexes,
+    /// Plans stay in this process.
+    local: bool,
 }
 
 impl Tables {
-    /// The tables of a catalog.
-    pub fn new(catalog: &Arc<Catalog>, access: &Arc<FileAccess>) -> Arc<Self> {
+    /// The tables of a catalog; `local` when plans that read them never leave the process.
+    pub fn new(catalog: &Arc<Catalog>, access: &Arc<FileAccess>, local: bool) -> Arc<Self> {
         Arc::new(Self {
             access: Arc::clone(access),
             directory: catalog.data_directory().to_owned(),
             catalog: Arc::clone(catalog),
             compacting: Mutex::default(),
+            keys: KeyIndexes::default(),
+            local,
         })
     }
 
     /// The contents of the table as they are in this state of the relation. They stay readable while the provider, or a
     /// plan made from it, lives, even when the table is dropped meanwhile.
-    pub fn scan(&self, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(scan::ManagedTable::new(&self.access, &self.directory, relation, false)?))
+    pub fn scan(self: &Arc<Self>, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(scan::ManagedTable::new(self, relation, false)?))
     }
 
     /// The same with the columns [`scan::FILE`] and [`scan::ROW`].
-    pub fn scan_positions(&self, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(scan::ManagedTable::new(&self.access, &self.directory, relation, true)?))
+    pub fn scan_positions(self: &Arc<Self>, relation: &Relation) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(scan::ManagedTable::new(self, relation, true)?))
+    }
+
+    /// The contents as of a version, a time or a tag. 22023 when that is not kept.
+    pub fn scan_at(self: &Arc<Self>, relation: &Relation, version: &str) -> Result<Arc<dyn TableProvider>> {
+        let old = {
+            let ledger = self.catalog.ledger().lock();
+            let version = versions::version(&ledger, relation.oid, version)?;
+            versions::at(&ledger, relation, version)?
+        };
+        self.scan(&old)
     }
 
     /// Whether nobody else compacts the table now; then the caller does.

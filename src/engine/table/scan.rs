@@ -34,11 +34,11 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use squilla_core::error::{Error, Result};
 use squilla_core::values::FileRef;
 
-use super::fit;
+use super::live::{DeletedRows, LiveExec};
+use super::{Tables, fit, key_index};
 use crate::catalog::data::{ColumnEntry, Relation};
 use crate::catalog::files::{DataFile, Files, OnDisk};
 use crate::error::{from_arrow, to_datafusion};
-use crate::source::files::FileAccess;
 use crate::source::location::file_uri;
 use crate::source::object::{self, object_meta};
 
@@ -49,15 +49,28 @@ pub const ROW: &str = "$row";
 /// More files than this are scanned without looking at their statistics first.
 const STATISTICS_FILES_MAX: usize = 1024;
 
+/// Deleted rows with a run in fewer rows than these are left out after reading.
+const SCATTERED_ROWS: u64 = 256;
+
 /// A managed table in one state.
 #[derive(Debug)]
 pub struct ManagedTable {
-    access: Arc<FileAccess>,
-    directory: std::path::PathBuf,
+    tables: Arc<Tables>,
     columns: Vec<ColumnEntry>,
+    /// Positions of the columns of its unique constraints.
+    keys: Vec<Vec<usize>>,
     files: Files,
     positions: bool,
     schema: SchemaRef,
+}
+
+/// The files of a scan.
+struct Parts {
+    files: Vec<(Arc<DataFile>, PartitionedFile)>,
+    /// Rows that a key index left; None where the files are read whole.
+    found: Option<usize>,
+    /// Deleted rows that are left out after reading.
+    scattered: Option<DeletedRows>,
 }
 
 /// Travels with a file of a plan.
@@ -65,17 +78,19 @@ struct Pinned(#[expect(dead_code, reason = "held, never read")] Arc<OnDisk>);
 
 impl ManagedTable {
     /// The rows of a relation; with `positions` also where they are.
-    pub fn new(access: &Arc<FileAccess>, directory: &std::path::Path, relation: &Relation, positions: bool) -> Result<Self> {
+    pub fn new(tables: &Arc<Tables>, relation: &Relation, positions: bool) -> Result<Self> {
         let Some(files) = relation.files() else { return Err(Error::internal("a relation without files reached the table store")) };
         let mut fields: Vec<FieldRef> = fit::scan_schema(&relation.columns)?.fields().iter().cloned().collect();
         if positions {
             fields.push(Arc::new(Field::new(FILE, DataType::Int64, true)));
             fields.push(Arc::new(Field::new(ROW, DataType::Int64, true)));
         }
+        let unique = relation.constraints.iter().filter(|c| c.is_unique());
+        let keys = unique.filter_map(|c| c.columns.iter().map(|name| relation.position(name)).collect::<Option<Vec<_>>>());
         Ok(Self {
-            access: Arc::clone(access),
-            directory: directory.to_owned(),
+            tables: Arc::clone(tables),
             columns: relation.columns.clone(),
+            keys: keys.collect(),
             files: files.clone(),
             positions,
             schema: Arc::new(Schema::new(fields)),
@@ -83,10 +98,10 @@ impl ManagedTable {
     }
 
     /// The columns of a file, under their physical names.
-    fn table_schema(&self) -> Result<TableSchema> {
+    fn table_schema(&self, positions: bool) -> Result<TableSchema> {
         let fields = self.columns.iter().map(|c| Ok(fit::scan_field(c)?.with_name(c.physical()))).collect::<Result<Vec<_>>>()?;
         let table = TableSchema::builder(Arc::new(Schema::new(fields)));
-        if !self.positions {
+        if !positions {
             return Ok(table.build());
         }
         let file: FieldRef = Arc::new(Field::new(FILE, DataType::Int64, true));
@@ -94,45 +109,107 @@ impl ManagedTable {
         Ok(table.with_table_partition_cols(vec![file]).with_virtual_columns(vec![row]).build())
     }
 
-    fn part(&self, file: &DataFile, path: &str) -> Result<PartitionedFile> {
+    fn part(&self, file: &DataFile, path: &str, positions: bool) -> Result<PartitionedFile> {
         let reference = FileRef {
-            uri: file_uri(&self.directory.join(path)),
+            uri: file_uri(&self.tables.directory.join(path)),
             size: i64::try_from(file.bytes).ok(),
             // A file never changes under its name: any fixed time keeps its footer in the cache.
             last_modified_us: Some(1),
             ..FileRef::default()
         };
         let mut part = PartitionedFile::new_from_meta(object_meta(&reference)?).with_extension(Pinned(Arc::clone(&file.disk)));
-        if self.positions {
+        if positions {
             part.partition_values = vec![ScalarValue::Int64(Some(file.id as i64))];
-        }
-        if let Some(deleted) = &file.deleted {
-            part = part.with_extension(ParquetRowSelection::new(selection(file.rows, deleted.runs())));
         }
         Ok(part)
     }
 
-    async fn parquet(&self, state: &dyn Session, projection: Option<&Vec<usize>>, limit: Option<usize>) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
-        let named = self.files.iter().filter_map(|f| f.path.as_ref().map(|p| (f, p)));
-        let parts = named.map(|(f, p)| Ok((Arc::clone(f), self.part(f, p)?))).collect::<Result<Vec<_>>>().map_err(to_datafusion)?;
-        if parts.is_empty() {
+    /// The files that may have rows for the filters, with the rows to be read.
+    async fn parts(&self, filters: &[Expr]) -> Result<Parts> {
+        let wanted = key_index::wanted(filters, &self.columns, &self.keys)?;
+        let named: Vec<_> = self.files.iter().filter_map(|f| f.path.as_ref().map(|p| (f, p))).collect();
+        let is_scattered = |f: &DataFile| f.deleted.as_ref().is_some_and(|d| d.is_scattered(f.rows, SCATTERED_ROWS));
+        let scattered = self.tables.local && wanted.is_none() && named.iter().any(|(f, _)| is_scattered(f));
+        let (mut parts, mut found, mut whole) = (Vec::with_capacity(named.len()), 0, false);
+        for (file, path) in named {
+            let part = self.part(file, path, self.positions || scattered)?;
+            let rows = match &wanted {
+                Some(wanted) => self.tables.keys.rows(file.id, file.rows, &self.tables.directory.join(path), wanted).await?,
+                None => None,
+            };
+            let part = match (rows, &file.deleted) {
+                (Some(mut rows), deleted) => {
+                    rows.retain(|row| deleted.as_ref().is_none_or(|d| !d.contains(*row)));
+                    if rows.is_empty() {
+                        continue;
+                    }
+                    found += rows.len();
+                    // With a range, the planner leaves the file in one piece.
+                    let end = i64::try_from(file.bytes).unwrap_or(i64::MAX);
+                    part.with_extension(ParquetRowSelection::new(only(file.rows, &rows))).with_range(0, end)
+                }
+                (None, Some(deleted)) if !scattered => {
+                    whole = true;
+                    part.with_extension(ParquetRowSelection::new(selection(file.rows, deleted.runs())))
+                }
+                (None, _) => {
+                    whole = true;
+                    part
+                }
+            };
+            parts.push((Arc::clone(file), part));
+        }
+        let deleted = self.files.iter().filter_map(|f| f.deleted.as_ref().map(|d| (f.id as i64, Arc::clone(d))));
+        Ok(Parts { files: parts, found: (!whole).then_some(found), scattered: scattered.then(|| Arc::new(deleted.collect())) })
+    }
+
+    async fn parquet(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
+        let Parts { files, found, scattered } = self.parts(filters).await.map_err(to_datafusion)?;
+        if files.is_empty() {
             return Ok(None);
         }
-        object::register(state.runtime_env(), &self.access).map_err(to_datafusion)?;
-        let table = self.table_schema().map_err(to_datafusion)?;
+        object::register(state.runtime_env(), &self.tables.access).map_err(to_datafusion)?;
+        let table = self.table_schema(self.positions || scattered.is_some()).map_err(to_datafusion)?;
         let format = ParquetFormat::new().with_skip_metadata(false);
-        let (parts, statistics) = self.with_statistics(state, &format, &table, parts).await?;
-        let groups = FileGroup::new(parts).split_files(state.config().target_partitions().max(1));
+        let count = files.len();
+        let (parts, mut statistics) = match found {
+            Some(_) => (files.into_iter().map(|(_, part)| part).collect(), None),
+            None => self.with_statistics(state, &format, &table, files, scattered.is_some()).await?,
+        };
+        let partitions = if found.is_some() { 1 } else { state.config().target_partitions().max(1) };
+        let groups = FileGroup::new(parts).split_files(partitions);
+        if let Some(rows) = found {
+            // So few that spreading them over threads is not worth it.
+            statistics = Some(Statistics::new_unknown(table.table_schema()).with_num_rows(Precision::Inexact(rows.max(count))));
+        }
+        let given: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let read = if scattered.is_some() { self.with_positions(&given) } else { given.clone() };
         let source = format.file_source(table);
         let mut config = FileScanConfigBuilder::new(object::store_url().map_err(to_datafusion)?, source)
             .with_file_groups(groups)
-            .with_projection_indices(projection.cloned())?
-            .with_limit(limit);
-        if let Some(statistics) = statistics {
+            .with_projection_indices(Some(read.clone()))?
+            .with_limit(limit.filter(|_| scattered.is_none()));
+        if let Some(statistics) = statistics.clone().filter(|_| scattered.is_none()) {
             config = config.with_statistics(statistics);
         }
-        let plan = format.create_physical_plan(state, config.build()).await?;
-        self.renamed(plan, projection).map(Some)
+        let mut plan = format.create_physical_plan(state, config.build()).await?;
+        if let Some(deleted) = scattered {
+            plan = Arc::new(LiveExec::new(Arc::clone(&plan), deleted, Arc::new(left(statistics, &read, &plan.schema()))));
+        }
+        let places: Vec<usize> = given.iter().map(|g| read.iter().position(|r| r == g).unwrap_or(0)).collect();
+        self.renamed(plan, &places, projection).map(Some)
+    }
+
+    /// The columns to be read so that the last two say where rows are.
+    fn with_positions(&self, given: &[usize]) -> Vec<usize> {
+        let width = self.columns.len();
+        given.iter().copied().filter(|i| *i < width).chain([width, width + 1]).collect()
     }
 
     /// Adds row counts and ranges. With deleted rows the count is known and the ranges are bounds.
@@ -142,6 +219,7 @@ impl ManagedTable {
         format: &ParquetFormat,
         table: &TableSchema,
         parts: Vec<(Arc<DataFile>, PartitionedFile)>,
+        apart: bool,
     ) -> DfResult<(Vec<PartitionedFile>, Option<Statistics>)> {
         if self.positions || !state.config().collect_statistics() || parts.len() > STATISTICS_FILES_MAX {
             return Ok((parts.into_iter().map(|(_, p)| p).collect(), None));
@@ -150,30 +228,44 @@ impl ManagedTable {
         let look = |(file, part): (Arc<DataFile>, PartitionedFile)| {
             let store = Arc::clone(&store);
             async move {
-                let mut found = format.infer_stats(state, &store, Arc::clone(table.file_schema()), &part.object_meta).await?;
-                if file.deleted.is_some() {
-                    found = found.to_inexact().with_num_rows(Precision::Exact(file.live_rows() as usize));
-                }
-                Ok::<_, datafusion::common::DataFusionError>(part.with_statistics(Arc::new(found)))
+                let found = match file.disk.statistics(table.file_schema()) {
+                    Some(known) => known,
+                    None => {
+                        let found = format.infer_stats(state, &store, Arc::clone(table.file_schema()), &part.object_meta).await?;
+                        let found = Arc::new(found);
+                        file.disk.set_statistics(table.file_schema(), &found);
+                        found
+                    }
+                };
+                let found = match file.deleted {
+                    Some(_) => {
+                        let left = Precision::Exact(file.live_rows() as usize);
+                        Arc::new(Statistics::clone(&found).to_inexact().with_num_rows(left))
+                    }
+                    None => found,
+                };
+                // Apart: the scan gives deleted rows, too, which only the node above leaves out.
+                let part = if apart { part } else { part.with_statistics(Arc::clone(&found)) };
+                Ok::<_, datafusion::common::DataFusionError>((part, found))
             }
         };
-        let parts: Vec<PartitionedFile> = stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
-        let known: Vec<&Statistics> = parts.iter().filter_map(|f| f.statistics.as_deref()).collect();
-        let whole = if known.is_empty() { None } else { Some(Statistics::try_merge_iter(known, table.table_schema())?) };
+        let looked: Vec<(PartitionedFile, Arc<Statistics>)> = stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
+        let (parts, known): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+        let schema = if apart { table.file_schema() } else { table.table_schema() };
+        let whole = if known.is_empty() { None } else { Some(Statistics::try_merge_iter(known.iter().map(Arc::as_ref), schema)?) };
         Ok((parts, whole))
     }
 
-    /// The plan under the names of now.
-    fn renamed(&self, plan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let wanted = self.projected(projection)?;
-        let same = plan.schema().fields().iter().zip(wanted.fields()).all(|(have, want)| have.name() == want.name());
-        if same {
+    /// The plan under the names of now; `places` are the columns of the plan.
+    fn renamed(&self, plan: Arc<dyn ExecutionPlan>, places: &[usize], projection: Option<&Vec<usize>>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (have, wanted) = (plan.schema(), self.projected(projection)?);
+        let names = have.fields().len() == places.len() && have.fields().iter().zip(wanted.fields()).all(|(have, want)| have.name() == want.name());
+        if names && places.iter().enumerate().all(|(i, place)| i == *place) {
             return Ok(plan);
         }
-        let have = plan.schema();
-        let columns = have.fields().iter().zip(wanted.fields()).enumerate();
+        let columns = places.iter().zip(wanted.fields()).filter_map(|(place, want)| Some((have.fields().get(*place)?, *place, want)));
         let exprs: Vec<(Arc<dyn PhysicalExpr>, String)> =
-            columns.map(|(i, (have, want))| (Arc::new(Column::new(have.name(), i)) as _, want.name().clone())).collect();
+            columns.map(|(have, place, want)| (Arc::new(Column::new(have.name(), place)) as _, want.name().clone())).collect();
         Ok(Arc::new(ProjectionExec::try_new(exprs, plan)?))
     }
 
@@ -223,6 +315,19 @@ impl ManagedTable {
     }
 }
 
+/// The statistics of these columns of a table's files.
+fn left(known: Option<Statistics>, read: &[usize], schema: &Schema) -> Statistics {
+    let Some(known) = known else { return Statistics::new_unknown(schema) };
+    let columns = read.iter().map(|i| known.column_statistics.get(*i).cloned().unwrap_or_default()).collect();
+    Statistics { num_rows: known.num_rows, total_byte_size: Precision::Absent, column_statistics: columns }
+}
+
+/// These rows alone; they are in order.
+fn only(rows: u64, wanted: &[u32]) -> RowSelection {
+    let ranges = wanted.iter().map(|row| *row as usize..*row as usize + 1);
+    RowSelection::from_consecutive_ranges(ranges, rows as usize)
+}
+
 /// All rows but the runs of deleted ones.
 fn selection(rows: u64, deleted: impl Iterator<Item = (u32, u32)>) -> RowSelection {
     let (mut selectors, mut at) = (Vec::new(), 0_usize);
@@ -259,11 +364,11 @@ impl TableProvider for ManagedTable {
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        plans.extend(self.parquet(state, projection, limit).await?);
+        plans.extend(self.parquet(state, projection, filters, limit).await?);
         if let Some(batch) = self.inline().map_err(to_datafusion)? {
             plans.push(MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?);
         }

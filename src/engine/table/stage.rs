@@ -31,6 +31,8 @@ use crate::source::files::blocking;
 /// So many rows and bytes at most go into the catalog instead of a file.
 const INLINE_ROWS_MAX: usize = 1024;
 const INLINE_BYTES_MAX: usize = 256 << 10;
+/// Rows of a page: small, for those who look for a key.
+const PAGE_ROWS: usize = 4096;
 /// Rows of a file at most: positions have 32 bits.
 const FILE_ROWS_MAX: u64 = 1 << 30;
 
@@ -121,7 +123,7 @@ impl Tables {
             blocking(move || LocalFile::create(&path, true)).await?
         };
         fault::reach("file_created");
-        let encoder = ParquetEncoder::new(file.writer(), &schema, &ParquetOptions::default())?;
+        let encoder = ParquetEncoder::new(file.writer(), &schema, &ParquetOptions { page_rows: PAGE_ROWS, ..ParquetOptions::default() })?;
         let mut target = Target::local(file);
         let rows = encode::run(Box::pin(RecordBatchStreamAdapter::new(schema, stream)), Box::new(encoder), &mut target).await?;
         if rows > FILE_ROWS_MAX {

@@ -1,4 +1,4 @@
-//! Old versions of tables: `table_at`, `table_versions`, and what names, restores and forgets them.
+//! Old versions of tables: `table_at`, `table_versions`, `table_changes`, and what names, restores and forgets them.
 //!
 //! In: a table and a version (its number, a time, a tag). Out: its rows as they were. Invariant: a version is a snapshot
 //! of the whole catalog, so the same number means the same moment for every table. Deliberately absent: versions of views.
@@ -21,6 +21,7 @@ use crate::exec::conform::conform;
 use crate::postgres::input;
 use crate::session::Session;
 use crate::source::options::{Arguments, Parameter, SourceCall, SourceDeclaration};
+use crate::table::changes;
 
 /// The functions of this file that stand in FROM.
 pub static FUNCTIONS: &[SourceDeclaration] = &[
@@ -35,6 +36,16 @@ pub static FUNCTIONS: &[SourceDeclaration] = &[
         parameters: &[Parameter { name: "table", ty: "text", default: None }],
         columns,
         comment: "The versions of a table, oldest first.",
+    },
+    SourceDeclaration {
+        name: "table_changes",
+        parameters: &[
+            Parameter { name: "table", ty: "text", default: None },
+            Parameter { name: "from", ty: "text", default: None },
+            Parameter { name: "to", ty: "text", default: Some("") },
+        ],
+        columns: changes::columns,
+        comment: "The rows that came and went after a version, up to another one; without one up to now.",
     },
 ];
 
@@ -57,10 +68,26 @@ pub fn resolve(session: &Arc<Session>, call: &SourceCall) -> Result<Option<Arc<d
     if declaration.name == "table_versions" {
         return versions(&ledger, relation.oid).map(Some);
     }
-    let text = match arguments.count("version") {
-        Ok(Some(number)) => number.to_string(),
-        _ => arguments.text("version")?.unwrap_or_default().to_owned(),
+    let text = |name: &str| -> Result<String> {
+        Ok(match arguments.count(name) {
+            Ok(Some(number)) => number.to_string(),
+            _ => arguments.text(name)?.unwrap_or_default().to_owned(),
+        })
     };
+    if declaration.name == "table_changes" {
+        let from = version(&ledger, relation.oid, &text("from")?)?;
+        let to = match text("to")?.as_str() {
+            "" => ledger.head().id,
+            to => version(&ledger, relation.oid, to)?,
+        };
+        if to < from {
+            return Err(Error::invalid_argument(format!("version {to} is before version {from}")));
+        }
+        let events = ledger.events(relation.oid, from, to)?;
+        drop(ledger);
+        return changes::provider(&session.database.store, &relation, events).map(Some);
+    }
+    let text = text("version")?;
     let version = version(&ledger, relation.oid, &text)?;
     let old = at(&ledger, &relation, version)?;
     drop(ledger);
@@ -72,7 +99,7 @@ pub fn table(session: &Arc<Session>, name: &str) -> Result<(String, String, Rela
     let parts = crate::postgres::names::parts(name)?;
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = crate::session::planning::Lookup { data: &data, search_path: &path, values: None };
+    let lookup = crate::session::planning::Lookup { data: &data, search_path: &path, values: None, beside: &[] };
     let found = lookup.find(&parts).ok_or_else(|| crate::catalog::relations::no_relation(name))?;
     match found.2.kind {
         RelationKind::Table { .. } => Ok((found.0, found.1, found.2.clone())),
@@ -98,8 +125,8 @@ pub fn version(ledger: &Ledger, table: u32, text: &str) -> Result<u64> {
 
 /// A table as it was. 22023 when it was not there, or when its files are gone.
 pub fn at(ledger: &Ledger, relation: &Relation, version: u64) -> Result<Relation> {
-    load::relation_at(ledger, relation.oid, version)?
-        .ok_or_else(|| Error::invalid_argument(format!("the table did not exist at version {version}, or that version is no longer kept")))
+    let kept = if ledger.is_whole(relation.oid, version)? { load::relation_at(ledger, relation.oid, version)? } else { None };
+    kept.ok_or_else(|| Error::invalid_argument(format!("the table did not exist at version {version}, or that version is no longer kept")))
 }
 
 fn versions(ledger: &Ledger, table: u32) -> Result<Arc<dyn TableProvider>> {
