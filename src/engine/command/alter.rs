@@ -356,7 +356,6 @@ async fn alter_column(session: &Arc<Session>, target: &Target, name: &str, opera
                 Ok(())
             })
         }
-        other => Err(Error::unsupported(format!("ALTER COLUMN {other} is not supported"))),
     }
 }
 

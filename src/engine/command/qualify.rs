@@ -18,7 +18,7 @@ use crate::statement::{ident_text, name_parts};
 pub fn qualified(session: &Arc<Session>, query: &Query) -> Query {
     let data = session.snapshot();
     let path = session.search_path(&data);
-    let lookup = Lookup { data: &data, search_path: &path, values: None };
+    let lookup = Lookup { data: &data, search_path: &path, values: None, beside: &[] };
     let mut query = query.clone();
     let _ = query.visit(&mut Qualifier { lookup, scopes: Vec::new() });
     query
