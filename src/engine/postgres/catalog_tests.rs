@@ -210,7 +210,7 @@ async fn relations_join_and_functions_answer() {
             "SELECT current_user, session_user, current_schema, current_database(), current_schemas(false)",
             &["squilla|squilla|public|squilla|[public]"],
         ),
-        ("SELECT pg_get_viewdef('v'::regclass), pg_get_viewdef(16500)", &["SELECT a, b FROM t;|"]),
+        ("SELECT pg_get_viewdef('v'::regclass), pg_get_viewdef(16500)", &["SELECT t.a,|", "t.b|", "FROM t;|"]),
         (
             "SELECT has_table_privilege('t', 'select'), has_table_privilege('squilla', 't', 'insert'), has_schema_privilege('public', 'USAGE')",
             &["true|true|true"],

@@ -133,13 +133,14 @@ pub fn table(factor: &mut TableFactor) {
 pub fn outer_series(select: &mut Select, scope: &HashMap<String, Option<ObjectName>>) {
     let mut filters = Vec::new();
     for from in &mut select.from {
-        let TableFactor::Function { name, args, alias, lateral, with_ordinality: false } = &mut from.relation else { continue };
+        let TableFactor::Table { name, args: Some(TableFunctionArgs { args, .. }), alias, with_ordinality: false, .. } = &mut from.relation else {
+            continue;
+        };
         let series = name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "generate_series");
         let Some([low, high]) = arguments(args).and_then(|a| <[Expr; 2]>::try_from(a).ok()) else { continue };
         if !series || !(outer(&low, scope) || outer(&high, scope)) {
             continue;
         }
-        *lateral = false;
         let column = alias.as_ref().map_or_else(|| Ident::new("generate_series"), |a| a.columns.first().map_or(a.name.clone(), |c| c.name.clone()));
         let bound = |n: i32| Expr::value(Value::Number(n.to_string(), false));
         let limits = [Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus, expr: Box::new(bound(i32::MAX)) }, bound(i32::MAX)];

@@ -196,9 +196,8 @@ fn calendar_age(later: NaiveDateTime, earlier: NaiveDateTime) -> IntervalMonthDa
         (micros, days) = (micros + DAY, days - 1);
     }
     if days < 0 {
-        // Days of the month that the span began in; where it ran backwards, of the one it ended in.
-        let of = if negative { to } else { from };
-        (days, months) = (days + days_in_month(of.year(), of.month()), months - 1);
+        // Days of the month that the span began in, whichever way it ran.
+        (days, months) = (days + days_in_month(from.year(), from.month()), months - 1);
     }
     let sign = if negative { -1 } else { 1 };
     IntervalMonthDayNano::new((sign * months) as i32, (sign * days) as i32, sign * micros * 1000)
