@@ -45,6 +45,14 @@ pub fn converted(value: Expr, data_type: DataType) -> Result<Expr> {
             let untyped = matches!(&value, Expr::Value(v) if matches!(v.value, Value::Placeholder(_) | Value::Null));
             if untyped { cast(value, data_type) } else { call(casts::CAST, vec![value, text(data_type.to_string())]) }
         }
+        // A number is read as a float from its digits, not by way of a decimal.
+        SqlType::Float4 | SqlType::Float8 => match value {
+            Expr::Value(v) => match v.value {
+                Value::Number(digits, _) => cast(text(digits), data_type),
+                other => cast(Expr::value(other), data_type),
+            },
+            value => cast(value, data_type),
+        },
         // The scale of numeric without one follows from the value.
         SqlType::Numeric(None) => match (&value, literal(&value)) {
             (Expr::Value(v), _) if matches!(v.value, Value::Placeholder(_) | Value::Null) => cast(value, data_type),

@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -18,6 +19,10 @@ use crate::postgres::{arithmetic, json, json_edit, json_path, untyped, whole_row
 
 static JSON: LazyLock<Vec<Arc<ScalarUDF>>> =
     LazyLock::new(|| json::udfs().into_iter().chain(json_edit::udfs()).chain(json_path::udfs()).map(Arc::new).collect());
+
+fn is_list(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|ty| matches!(ty, DataType::List(_)))
+}
 
 /// The planner.
 #[derive(Debug)]
@@ -55,6 +60,19 @@ impl ExprPlanner for PostgresExpressions {
         }
         if let Some(parameter) = untyped::plan(&expr.op, &expr.left, &expr.right, schema)? {
             return Ok(PlannerResult::Planned(parameter));
+        }
+        if expr.op == BinaryOperator::StringConcat {
+            if is_list(&expr.left, schema) {
+                expr.right = untyped::as_other(&expr.right, &expr.left, schema)?.unwrap_or(expr.right);
+            } else if is_list(&expr.right, schema) {
+                expr.left = untyped::as_other(&expr.left, &expr.right, schema)?.unwrap_or(expr.left);
+            }
+        }
+        // Nothing put together with an array is the array.
+        if expr.op == BinaryOperator::StringConcat && [&expr.left, &expr.right].iter().all(|e| is_list(e, schema)) {
+            let joined = datafusion::functions_nested::expr_fn::array_concat(vec![expr.left.clone(), expr.right.clone()]);
+            let one = datafusion::functions::core::expr_fn::coalesce(vec![joined, expr.left, expr.right]);
+            return Ok(PlannerResult::Planned(one));
         }
         if let Some(planned) = arithmetic::plan(&expr.op, &expr.left, &expr.right, schema)? {
             return Ok(PlannerResult::Planned(planned));
