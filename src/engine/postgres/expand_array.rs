@@ -1,7 +1,7 @@
 //! Arrays with the places of their elements: what `_pg_expandarray` and `generate_subscripts` unnest.
 //!
 //! In: arrays. Out: arrays. Invariant: places count from 1, those of int2vector and oidvector from 0. Deliberately absent:
-//! arrays of several dimensions, of which there are none; the calls (`from_calls`).
+//! arrays of several dimensions, of which there are none; the calls (`from_calls`), but for `array_to_string`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,11 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion::common::plan_err;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use sqlparser::ast::helpers::attached_token::AttachedToken;
+use sqlparser::ast::{BinaryOperator, CaseWhen, Expr, FunctionArguments};
 use squilla_core::types::SqlType;
+
+use crate::postgres::syntax::{arguments, call, function_name, text};
 
 /// The function behind `_pg_expandarray`: each element with its place.
 pub const EXPAND: &str = "squilla_expand_array";
@@ -108,4 +112,25 @@ impl ScalarUDFImpl for Expand {
         let list = ListArray::try_new(item, list.offsets().clone(), Arc::new(values), list.nulls().cloned())?;
         Ok(ColumnarValue::Array(Arc::new(list)))
     }
+}
+
+/// `array_to_string(a, s)`, which is an empty text for an array without elements; None for other calls.
+pub fn joined(expr: &Expr) -> Option<Expr> {
+    if function_name(expr).as_deref() != Some("array_to_string") {
+        return None;
+    }
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::List(list) = &function.args else { return None };
+    let given = arguments(&list.args)?;
+    let [array, separator, ..] = given.as_slice() else { return None };
+    let known = |e: &Expr| Box::new(Expr::IsNotNull(Box::new(Expr::Nested(Box::new(e.clone())))));
+    let both = Expr::BinaryOp { left: known(array), op: BinaryOperator::And, right: known(separator) };
+    let empty = Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition: both, result: text("") }],
+        else_result: None,
+    };
+    Some(call("coalesce", vec![call("array_to_string", given), empty]))
 }

@@ -17,7 +17,9 @@ use crate::postgres::casts::{array_type, converted, whole_interval};
 use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, plain_access, strip_schema, text};
-use crate::postgres::{column_names, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, untyped, whole_row};
+use crate::postgres::{
+    column_names, expand_array, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, untyped, whole_row,
+};
 
 /// Rewrites a statement in place.
 pub fn rewrite(statement: &mut Statement) -> Result<()> {
@@ -411,6 +413,14 @@ fn function(expr: &mut Expr) -> Result<()> {
     if let Some(other) = function.name.0.first().and_then(|p| p.as_ident()).and_then(|id| other_name(&folded(id))) {
         function.name = ObjectName::from(vec![Ident::new(other)]);
     }
+    // Of a bigint or a numeric, as sums are.
+    if let FunctionArguments::List(list) = &mut function.args
+        && function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "pg_size_pretty")
+        && let [FunctionArg::Unnamed(FunctionArgExpr::Expr(bytes))] = list.args.as_mut_slice()
+    {
+        let value = std::mem::replace(bytes, Expr::value(Value::Null));
+        *bytes = cast(value, DataType::BigInt(None));
+    }
     if let FunctionArguments::List(list) = &function.args
         && function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "mod")
         && let Some([left, right]) = arguments(&list.args).and_then(|a| <[Expr; 2]>::try_from(a).ok())
@@ -420,6 +430,10 @@ fn function(expr: &mut Expr) -> Result<()> {
         return Ok(());
     }
     if json_array(expr) {
+        return Ok(());
+    }
+    if let Some(joined) = expand_array::joined(expr) {
+        *expr = joined;
         return Ok(());
     }
     let Expr::Function(function) = expr else { return Ok(()) };
