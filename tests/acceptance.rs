@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage};
 use crate::server_process::{repository, shared};
 
 /// The sample: 40 recordings and pictures, 12 documents, 4 videos, and about 3 % bad files of each kind.
-fn sample() -> &'static Path {
+pub fn sample() -> &'static Path {
     static SAMPLE: OnceLock<PathBuf> = OnceLock::new();
     SAMPLE.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("acceptance-media");

@@ -111,6 +111,17 @@ async fn answer(client: &Client, sql: &str) -> Result<Vec<String>, String> {
     Ok(out)
 }
 
+/// PostgreSQL looks at unique keys row by row: whether `SET a = a + 1` meets a key that is about to move is a matter of the order of
+/// rows on its pages. Here keys are looked at when the statement ends, so it succeeds wherever the result has no key twice.
+const MOVES_KEYS: &str = "SET a = a + 1";
+
+/// Whether the two went apart as far as `MOVES_KEYS` lets them. Then no key may be there twice here.
+async fn keys_moved(ours: &Client, sql: &str, found: &Result<Vec<String>, String>, expected: &Result<Vec<String>, String>) -> bool {
+    let (Ok(_), Err(code), Some(table)) = (found, expected, sql.strip_prefix("UPDATE ").and_then(|s| s.split(' ').next())) else { return false };
+    let twice = format!("SELECT a FROM {table} WHERE a IS NOT NULL GROUP BY a HAVING count(*) > 1");
+    code == "23505" && sql.contains(MOVES_KEYS) && answer(ours, &twice).await == Ok(vec!["#0".into()])
+}
+
 /// Of several violated constraints PostgreSQL tells that of the first row, we that of the first check.
 fn same(found: &Result<Vec<String>, String>, expected: &Result<Vec<String>, String>) -> bool {
     match (found, expected) {
@@ -179,7 +190,7 @@ fn statement(dice: &mut Dice) -> String {
             format!("INSERT INTO {table} VALUES ({}, 'up', 5) ON CONFLICT (a) DO UPDATE SET c = excluded.c + 1, b = {table}.b || '!'", number(dice))
         }
         16 | 17 => format!("UPDATE {table} q SET c = c + 1 WHERE {}", condition(dice)),
-        18 => format!("UPDATE {table} q SET a = a + 1, b = {} WHERE {}", text(dice), condition(dice)),
+        18 => format!("UPDATE {table} q {MOVES_KEYS}, b = {} WHERE {}", text(dice), condition(dice)),
         19 => format!("UPDATE {table} q SET b = o.b FROM (SELECT a, min(b) AS b FROM {other} GROUP BY a) o WHERE o.a = q.a"),
         20 | 21 => format!("DELETE FROM {table} q WHERE {}", condition(dice)),
         22 => format!("DELETE FROM {table} q USING {other} o WHERE o.a = q.a AND o.c > 2"),
@@ -248,10 +259,14 @@ async fn random_statements_have_postgresqls_answers() {
         for _ in 0..ROUND {
             let sql = statement(&mut dice);
             let (expected, found) = (answer(&theirs, &sql).await, answer(&ours, &sql).await);
-            said.push(sql);
             statements += 1;
             errors += usize::from(expected.is_err());
-            if !same(&found, &expected) {
+            if keys_moved(&ours, &sql, &found, &expected).await {
+                break; // The tables differ from here on.
+            }
+            let equal = same(&found, &expected);
+            said.push(sql);
+            if !equal {
                 differences.push(format!("seed {seed}: {found:?} instead of {expected:?} after:\n{};\n", said.join(";\n")));
                 break;
             }

@@ -16,6 +16,7 @@ mod acceptance;
 mod client;
 mod cluster;
 mod command_line;
+mod demo;
 mod differential;
 mod faults;
 mod faults_disk;

@@ -27,6 +27,7 @@ pub mod expansion;
 pub mod file;
 pub mod image;
 pub mod model;
+mod payload;
 pub mod system;
 #[cfg(test)]
 pub mod testing;

@@ -28,6 +28,7 @@ use crate::command::write::{Into, Positions, TARGET, Target, factor, item, outsi
 use crate::error::{from_arrow, from_datafusion};
 use crate::session::{Execution, Session};
 use crate::statement::{Statement, ident_text, name_text};
+use crate::table::check::checked;
 use crate::table::fit::{Fit, stored_schema};
 use crate::table::scan::{FILE, ROW};
 use crate::table::stage::fitted;
@@ -49,7 +50,9 @@ pub async fn insert(
     let arbiters = arbiters(target, conflict.conflict_target.as_ref())?;
     let zone = session.settings().get("timezone").to_owned();
     let fit = Arc::new(Fit::new(&target.name, &target.relation.columns, &zone)?);
-    let batches: Vec<RecordBatch> = fitted(stream, fit, None).try_collect().await.map_err(from_datafusion)?;
+    // PostgreSQL looks at NOT NULL and CHECK before it looks for conflicts: a row that would be left out can fail.
+    let proposed = checked(session, &target.relation, &target.name, fitted(stream, fit, None)).await?;
+    let batches: Vec<RecordBatch> = proposed.try_collect().await.map_err(from_datafusion)?;
     let schema = stored_schema(&target.relation.columns)?;
     let rows = concat_batches(&schema, &batches).map_err(from_arrow)?;
     let update = match &conflict.action {

@@ -157,6 +157,7 @@ async fn rows(context: &SessionContext, sql: &str) -> Vec<String> {
         .collect()
 }
 
+/// Those that need the binder (lateral calls over outer columns) are records: `tests/sqllogictest/postgres/psql_meta_commands.slt`.
 #[tokio::test]
 async fn every_query_of_psql_runs() {
     let context = context();

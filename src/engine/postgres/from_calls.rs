@@ -4,14 +4,8 @@
 //! functions of the catalog. Invariant: the columns have the names that PostgreSQL gives them. Deliberately absent: our own
 //! set-returning functions.
 
-use std::collections::HashMap;
-use std::ops::ControlFlow;
-
 use sqlparser::ast::helpers::attached_token::AttachedToken;
-use sqlparser::ast::{
-    BinaryOperator, CaseWhen, Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Select, TableAlias, TableAliasColumnDef, TableFactor,
-    TableFunctionArgs, Value,
-};
+use sqlparser::ast::{CaseWhen, Expr, FunctionArg, FunctionArgExpr, Ident, TableAlias, TableAliasColumnDef, TableFactor, TableFunctionArgs};
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::postgres::rewrite::integer;
@@ -127,43 +121,6 @@ pub fn table(factor: &mut TableFactor) {
         Some(_) => {}
         None => *alias = Some(TableAlias { explicit: true, name: Ident::new(&name), columns: vec![TableAliasColumnDef::from_name(&name)], at: None }),
     }
-}
-
-/// `FROM generate_series(lo, hi) s` whose bounds come from an outer query: all integers, filtered by the bounds.
-pub fn outer_series(select: &mut Select, scope: &HashMap<String, Option<ObjectName>>) {
-    let mut filters = Vec::new();
-    for from in &mut select.from {
-        let TableFactor::Table { name, args: Some(TableFunctionArgs { args, .. }), alias, with_ordinality: false, .. } = &mut from.relation else {
-            continue;
-        };
-        let series = name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| folded(id) == "generate_series");
-        let Some([low, high]) = arguments(args).and_then(|a| <[Expr; 2]>::try_from(a).ok()) else { continue };
-        if !series || !(outer(&low, scope) || outer(&high, scope)) {
-            continue;
-        }
-        let column = alias.as_ref().map_or_else(|| Ident::new("generate_series"), |a| a.columns.first().map_or(a.name.clone(), |c| c.name.clone()));
-        let bound = |n: i32| Expr::value(Value::Number(n.to_string(), false));
-        let limits = [Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus, expr: Box::new(bound(i32::MAX)) }, bound(i32::MAX)];
-        *args = limits.into_iter().map(|e| sqlparser::ast::FunctionArg::Unnamed(sqlparser::ast::FunctionArgExpr::Expr(e))).collect();
-        filters.push(Expr::Between { expr: Box::new(Expr::Identifier(column)), negated: false, low: Box::new(low), high: Box::new(high) });
-    }
-    for filter in filters {
-        select.selection = Some(match select.selection.take() {
-            Some(old) => Expr::BinaryOp { left: Box::new(Expr::Nested(Box::new(old))), op: BinaryOperator::And, right: Box::new(filter) },
-            None => filter,
-        });
-    }
-}
-
-/// Whether an expression names a table that this FROM clause does not have.
-fn outer(expr: &Expr, scope: &HashMap<String, Option<ObjectName>>) -> bool {
-    sqlparser::ast::visit_expressions(expr, |e| match e {
-        Expr::CompoundIdentifier(ids) if ids.len() > 1 && ids.get(ids.len() - 2).is_some_and(|t| !scope.contains_key(&folded(t))) => {
-            ControlFlow::Break(())
-        }
-        _ => ControlFlow::Continue(()),
-    })
-    .is_break()
 }
 
 /// `SELECT generate_series(1, 3)`: a set-returning function in a select list gives rows.

@@ -14,7 +14,7 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 
 use crate::postgres::casts::{array_type, converted, whole_interval};
-use crate::postgres::from_calls::{outer_series, plain_call, set_in_list, table};
+use crate::postgres::from_calls::{plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, plain_access, strip_schema, text};
 use crate::postgres::{
@@ -81,9 +81,7 @@ impl VisitorMut for Rewriter {
             plain_call(&mut from.relation);
             from.joins.iter_mut().for_each(|join| plain_call(&mut join.relation));
         }
-        let scope = tables(select);
-        outer_series(select, &scope);
-        self.scopes.push(scope);
+        self.scopes.push(tables(select));
         self.rows.push(lone_columns(select));
         self.relations.push(relations(select));
         rows_in_list(select);

@@ -5,7 +5,7 @@ use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_core::types::SqlType;
 use squilla_media::audio::info::audio_info;
 
-use super::source::{payload, takes};
+use crate::payload::{payload, takes};
 
 /// `audio_duration`: recording, file or samples to seconds; NULL where the file cannot tell.
 /// Errors: 22P03 not a sound file, 54000 a limit.

@@ -7,7 +7,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_media::audio::info::{AudioInfo, audio_info};
 
-use super::source::payload;
+use crate::payload::payload;
 
 /// `audio_info`: recording to (codec, container, sample_rate, channels, duration_s, frames, bit_rate).
 /// Errors: 22P03 not a sound file, 54000 a limit.

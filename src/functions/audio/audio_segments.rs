@@ -11,8 +11,8 @@ use squilla_core::values::Audio;
 use squilla_media::audio::decode::DecodeOptions;
 use squilla_media::audio::windows::{Align, AudioWindow, WindowOptions, audio_segments, for_each_window};
 
-use super::source::{payload, takes};
 use crate::expansion::pushed;
+use crate::payload::{payload, takes};
 
 /// `audio_segments`: samples, recording or file to setof (seg_no, start_s, end_s, audio).
 /// Errors: 22P03 not a sound file or damaged, 22023 bad option, 54000 a limit.

@@ -1,25 +1,13 @@
 //! `decode_audio`: the samples of a recording.
 
-use squilla_core::error::Result;
-use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
+use squilla_core::kernel::{Kernel, SqlFunction};
 
-use super::source::{decode, decode_options, payload};
+use super::source::{check_options, decoded_rows};
 
 /// `decode_audio`: recording to audio, by default at 16 kHz in one channel.
 /// Errors: 22P03 not a sound file or damaged, 22023 bad option, 54000 a limit.
 pub static DECODE_AUDIO: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/audio/decode_audio.sql"), Kernel::Media(kernel)).with_check(check);
-
-fn check(call: &Call) -> Result<()> {
-    decode_options(call, 0).map(|_| ())
-}
-
-fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| match (payload(call, row)?, decode_options(call, row)?) {
-        (Some(payload), Some(options)) => decode(call, &payload, &options).map(Some),
-        _ => Ok(None),
-    })
-}
+    SqlFunction::new(include_str!("../../../sql-functions/audio/decode_audio.sql"), Kernel::Media(decoded_rows)).with_check(check_options);
 
 #[cfg(test)]
 mod tests {
@@ -33,7 +21,7 @@ mod tests {
     fn rows_decode_and_fail_on_their_own() {
         let rows = [Some(fixture("audio/tones.m4a")), Some(b"junk".to_vec()), None, Some(fixture("audio/tones.ac3"))];
         let args = vec![bytes_column(&rows), int(16_000), constant(BooleanArray::from(vec![true]))];
-        let outcome = kernel(&call(&DECODE_AUDIO, args, 4)).unwrap();
+        let outcome = decoded_rows(&call(&DECODE_AUDIO, args, 4)).unwrap();
         type_matches(&DECODE_AUDIO, &outcome.array);
         assert_eq!(outcome.errors.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [1]);
         assert_eq!(outcome.array.null_count(), 2);
@@ -47,7 +35,7 @@ mod tests {
         let rows = [Some(fixture("audio/tones.wav")), Some(fixture("audio/tones.wav"))];
         let start = column(Float64Array::from(vec![0.5, 2.0]));
         let args = vec![bytes_column(&rows), int(0), constant(BooleanArray::from(vec![false])), start];
-        let outcome = kernel(&call(&DECODE_AUDIO, args, 2)).unwrap();
+        let outcome = decoded_rows(&call(&DECODE_AUDIO, args, 2)).unwrap();
         let arg = Arg { array: outcome.array, constant: false };
         let first = audio(&arg, 0).unwrap().unwrap();
         assert_eq!((first.samples.len(), first.sample_rate, first.channels), (2 * 22_050, 22_050, 2));

@@ -1,42 +1,23 @@
-//! A recording or a video as an argument, and how its samples are collected.
+//! How the samples of a recording or a video are collected.
 //!
-//! In: the argument `data` of a row: bytes or a file. Out: a payload for the decoders, or decoded samples whose bytes are
-//! reserved as they come. Invariant: a local file is not read here; the decoder seeks in it.
+//! In: a payload and the options of a row. Out: decoded samples. Invariant: their bytes are reserved as they come.
 
 use std::any::Any;
-use std::borrow::Cow;
 
 use squilla_core::error::{Error, Result};
-use squilla_core::kernel::Call;
-use squilla_core::types::SqlType;
+use squilla_core::kernel::{Call, Outcome};
 use squilla_core::values::Audio;
 use squilla_media::audio::decode::{DecodeOptions, stream_audio};
 use squilla_media::sandbox::job::Payload;
 
+use crate::payload::payload;
+
 /// Bytes that are reserved at one time.
 const RESERVE_BYTES: usize = 4 << 20;
 
-/// Whether the overload called takes this type as `data`.
-pub(crate) fn takes(call: &Call, ty: &SqlType) -> Result<bool> {
-    Ok(call.signature()?.arguments.iter().any(|a| a.name == "data" && a.ty == *ty))
-}
-
-/// The media of `row`; None when NULL. Blocks while a remote file is read.
-pub(crate) fn payload(call: &Call, row: usize) -> Result<Option<Payload<'_>>> {
-    if !takes(call, &SqlType::File)? {
-        return Ok(call.bytes("data", row)?.map(Payload::borrowed));
-    }
-    let Some(file) = call.file("data", row)? else { return Ok(None) };
-    if let Some(path) = call.env.files.local_path(&file.uri) {
-        return Ok(Some(Payload::path(path)));
-    }
-    let bytes = futures::executor::block_on(call.env.files.read(&file, None, call.env.limits.file_bytes_max))?;
-    Ok(Some(Payload::Bytes(Cow::Owned(Vec::from(bytes)))))
-}
-
 /// The options that all decoding functions share; those a function does not declare keep their meaning of "all of it".
 /// `None` when one of them is NULL.
-pub(crate) fn decode_options(call: &Call, row: usize) -> Result<Option<DecodeOptions>> {
+fn decode_options(call: &Call, row: usize) -> Result<Option<DecodeOptions>> {
     let (Some(rate), Some(mono)) = (call.int("sample_rate", row)?, call.boolean("mono", row)?) else { return Ok(None) };
     let rate = u32::try_from(rate).map_err(|_| Error::invalid_argument(format!("sample rate {rate} is out of range")))?;
     let number = |name: &str| -> Result<Option<f64>> { if call.find(name)?.is_some() { call.float(name, row) } else { Ok(None) } };
@@ -48,6 +29,19 @@ pub(crate) fn decode_options(call: &Call, row: usize) -> Result<Option<DecodeOpt
     };
     options.check()?;
     Ok(Some(options))
+}
+
+/// For `with_check`: constant options of decoding must be in range.
+pub(crate) fn check_options(call: &Call) -> Result<()> {
+    decode_options(call, 0).map(|_| ())
+}
+
+/// The kernel of the functions that give the sound of `data` as its options say.
+pub(crate) fn decoded_rows(call: &Call) -> Result<Outcome> {
+    call.map_rows(|row| match (payload(call, row)?, decode_options(call, row)?) {
+        (Some(payload), Some(options)) => decode(call, &payload, &options).map(Some),
+        _ => Ok(None),
+    })
 }
 
 /// Decodes a whole recording. The samples are reserved from the statement's memory while they grow; the reservations end

@@ -4,7 +4,6 @@ mod pdf_info;
 mod pdf_pages;
 mod pdf_text;
 mod render_page;
-mod source;
 
 use squilla_core::kernel::SqlFunction;
 

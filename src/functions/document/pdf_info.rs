@@ -7,7 +7,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_media::pdf::document::{Bounds, PdfInfo, pdf_info};
 
-use super::source::payload;
+use crate::payload::payload;
 
 /// `pdf_info`: document to (page_count, title, author, producer, encrypted, version, created).
 /// Errors: 22P03 not a PDF, 54000 a limit. Reads the cross-reference table and the trailer, no page.

@@ -8,8 +8,8 @@ use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_media::pdf::document::{Bounds, Layout, PageOptions, PdfPage, pdf_pages};
 use squilla_media::pdf::page_range::PageRange;
 
-use super::source::payload;
 use crate::expansion::pushed;
+use crate::payload::payload;
 
 /// `pdf_pages`: document to setof (page_no, text, width, height, char_count, image_count, needs_ocr).
 /// Errors: 22P03 not a PDF or a password needed, 54000 a limit. A page that cannot be read has no text, the others still

@@ -5,8 +5,9 @@
 //! picture, as `decode_image` gives it. Deliberately absent: any decoding.
 
 use futures::stream::{self, StreamExt};
+use squilla_core::columns::Output;
 use squilla_core::error::Result;
-use squilla_core::kernel::{Call, guarded};
+use squilla_core::kernel::{Call, Outcome, guarded};
 use squilla_core::values::FileRef;
 use squilla_media::image::info::{Header, ImageInfo, PREFIX_BYTES, image_info, read_header};
 
@@ -56,6 +57,12 @@ pub(super) fn facts(call: &Call) -> Result<Vec<Result<Option<Facts>>>> {
     Ok((0..call.rows).map(|row| call.bytes("data", row)?.map(|bytes| guarded(|| image_info(bytes)).map(Facts::from)).transpose()).collect())
 }
 
+/// The kernel of the functions that tell one fact of a picture.
+pub(super) fn one_fact<T: Output>(call: &Call, fact: impl Fn(Facts) -> Option<T>) -> Result<Outcome> {
+    let rows = facts(call)?;
+    call.collect_rows(rows.into_iter().map(|row| Ok(row?.and_then(&fact))).collect())
+}
+
 /// The facts of the files of every row.
 pub(super) async fn facts_of_files(call: &Call) -> Result<Vec<Result<Option<Facts>>>> {
     let rows = stream::iter(0..call.rows).map(|row| async move {
@@ -78,5 +85,58 @@ async fn header_of_file(call: &Call, file: &FileRef) -> Result<ImageInfo> {
             Header::More(more) => wanted = more.max(wanted * 2),
         }
         call.env.cancel.check()?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use arrow::array::{Array, ArrayRef};
+    use arrow::util::display::array_value_to_string;
+    use squilla_core::kernel::{Kernel, SqlFunction};
+
+    use super::super::{image_channels, image_height, image_mode, image_width, testing};
+    use super::*;
+    use crate::testing::{bytes_column, call, call_overload, fixture, fixture_path, texts};
+
+    /// The functions, and what they say of a picture of 120 x 80 and of one that its header turns upright.
+    static FACTS: [(&SqlFunction, &str, &str); 4] = [
+        (&image_width::IMAGE_WIDTH, "120", "80"),
+        (&image_height::IMAGE_HEIGHT, "80", "120"),
+        (&image_channels::IMAGE_CHANNELS, "3", "3"),
+        (&image_mode::IMAGE_MODE, "RGB", "RGB"),
+    ];
+
+    fn run(function: &'static SqlFunction, call: &Call) -> Outcome {
+        let Kernel::Media(kernel) = &function.kernel else { panic!("not a media function") };
+        kernel(call).unwrap()
+    }
+
+    fn text(array: &ArrayRef, row: usize) -> String {
+        array_value_to_string(array, row).unwrap()
+    }
+
+    #[test]
+    fn from_bytes_the_upright_picture() {
+        for (function, level, turned) in FACTS.iter().copied() {
+            let rows = [Some(fixture("image/scene.jpg")), Some(b"junk".to_vec()), None, Some(fixture("image/turned.jpg"))];
+            let outcome = run(function, &call_overload(function, 1, vec![bytes_column(&rows)], 4));
+            assert_eq!((text(&outcome.array, 0), text(&outcome.array, 3)), (level.into(), turned.into()));
+            assert_eq!(outcome.array.null_count(), 2);
+            assert_eq!(outcome.errors.len(), 1);
+        }
+    }
+
+    #[test]
+    fn from_files_and_images() {
+        for (function, level, _) in FACTS.iter().copied() {
+            let path = fixture_path("image/scene.png");
+            let files = vec![texts(&[path.to_str(), Some("/does/not/exist")])];
+            let outcome = run(function, &call_overload(function, 2, files, 2));
+            assert_eq!(text(&outcome.array, 0), level);
+            assert_eq!(outcome.errors[0].1.sqlstate(), "58P01");
+            let image = testing::images(&["image/scene.webp"]);
+            assert_eq!(text(&run(function, &call(function, vec![image], 1)).array, 0), level);
+        }
     }
 }

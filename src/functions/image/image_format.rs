@@ -3,15 +3,13 @@
 use squilla_core::error::Result;
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 
-use super::header::{Facts, facts};
+use super::header::one_fact;
 
 /// `image_format`: bytes or file to jpeg, png, webp, gif, bmp or tiff, by the header alone. Errors: 22P03 not an image.
 pub static IMAGE_FORMAT: SqlFunction = SqlFunction::new(include_str!("../../../sql-functions/image/image_format.sql"), Kernel::Media(kernel));
 
 fn kernel(call: &Call) -> Result<Outcome> {
-    let name = |facts: Facts| facts.info.map(|info| info.format.name().to_owned());
-    let rows = facts(call)?;
-    call.collect_rows(rows.into_iter().map(|row| Ok(row?.and_then(name))).collect())
+    one_fact(call, |facts| facts.info.map(|info| info.format.name().to_owned()))
 }
 
 #[cfg(test)]

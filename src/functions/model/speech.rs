@@ -17,7 +17,8 @@ use squilla_media::audio::decode::DecodeOptions;
 use squilla_media::audio::resample::{mix_to_mono, resample_audio};
 
 use super::service::{check_model, known, model};
-use crate::audio::source::{decode, payload};
+use crate::audio::source::decode;
+use crate::payload::payload;
 
 /// Hertz that speech models take.
 const RATE: u32 = 16_000;

@@ -1,25 +1,13 @@
 //! `video_audio`: the sound of a video.
 
-use squilla_core::error::Result;
-use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
+use squilla_core::kernel::{Kernel, SqlFunction};
 
-use crate::audio::source::{decode, decode_options, payload};
+use crate::audio::source::{check_options, decoded_rows};
 
 /// `video_audio`: video to audio, by default at 16 kHz in one channel.
 /// Errors: 22P03 no sound or damaged, 22023 bad option, 54000 a limit.
 pub static VIDEO_AUDIO: SqlFunction =
-    SqlFunction::new(include_str!("../../../sql-functions/video/video_audio.sql"), Kernel::Media(kernel)).with_check(check);
-
-fn check(call: &Call) -> Result<()> {
-    decode_options(call, 0).map(|_| ())
-}
-
-fn kernel(call: &Call) -> Result<Outcome> {
-    call.map_rows(|row| match (payload(call, row)?, decode_options(call, row)?) {
-        (Some(payload), Some(options)) => decode(call, &payload, &options).map(Some),
-        _ => Ok(None),
-    })
-}
+    SqlFunction::new(include_str!("../../../sql-functions/video/video_audio.sql"), Kernel::Media(decoded_rows)).with_check(check_options);
 
 #[cfg(test)]
 mod tests {
@@ -33,7 +21,7 @@ mod tests {
     fn sound_or_an_error() {
         let rows = [Some(fixture("video/square.mp4")), Some(fixture("video/square.avi"))];
         let args = vec![bytes_column(&rows), int(16_000), constant(BooleanArray::from(vec![true]))];
-        let outcome = kernel(&call(&VIDEO_AUDIO, args, 2)).unwrap();
+        let outcome = decoded_rows(&call(&VIDEO_AUDIO, args, 2)).unwrap();
         type_matches(&VIDEO_AUDIO, &outcome.array);
         assert_eq!(outcome.errors[0].1.sqlstate(), "22P03");
         let sound = audio(&Arg { array: outcome.array, constant: false }, 0).unwrap().unwrap();

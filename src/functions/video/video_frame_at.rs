@@ -4,7 +4,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Kernel, Outcome, SqlFunction};
 use squilla_media::video::frames::video_frame_at;
 
-use crate::audio::source::payload;
+use crate::payload::payload;
 
 /// `video_frame_at`: video and seconds to image. Errors: 22P03 not a video or damaged, 22023 outside it, 54000 a limit.
 pub static VIDEO_FRAME_AT: SqlFunction =

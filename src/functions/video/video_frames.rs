@@ -10,8 +10,8 @@ use squilla_core::values::Image;
 use squilla_media::video::frames::{VideoFrame, video_frames};
 use squilla_media::video::select::FrameOptions;
 
-use crate::audio::source::payload;
 use crate::expansion::pushed;
+use crate::payload::payload;
 
 /// `video_frames`: video to setof (frame_no, pts_s, is_keyframe, image).
 /// Errors: 22P03 not a video or damaged, 22023 bad option, 54000 a limit.

@@ -7,7 +7,7 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_media::video::info::{VideoInfo, video_info};
 
-use crate::audio::source::payload;
+use crate::payload::payload;
 
 /// `video_info`: video to (container, codec, width, height, fps, duration_s, frame_count, rotation, audio_codec).
 /// Errors: 22P03 not a video, 54000 a limit.

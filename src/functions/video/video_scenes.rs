@@ -7,8 +7,8 @@ use squilla_core::error::{Error, Result};
 use squilla_core::kernel::{Call, Expansion, Kernel, SqlFunction};
 use squilla_media::video::scenes::{Scene, check_threshold, video_scenes};
 
-use crate::audio::source::payload;
 use crate::expansion::pushed;
+use crate::payload::payload;
 
 /// `video_scenes`: video to setof (scene_no, start_s, end_s).
 /// Errors: 22P03 not a video or damaged, 22023 bad threshold, 54000 a limit.
