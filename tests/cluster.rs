@@ -11,20 +11,20 @@ use crate::client::connect;
 use crate::server_process::{Server, repository};
 
 /// A server and its workers.
-struct Cluster {
-    server: Server,
-    workers: Vec<Server>,
+pub(crate) struct Cluster {
+    pub(crate) server: Server,
+    pub(crate) workers: Vec<Server>,
 }
 
 impl Cluster {
-    async fn start(count: usize) -> Cluster {
+    pub(crate) async fn start(count: usize) -> Cluster {
         let workers: Vec<Server> = (0..count).map(|_| Server::worker(&[])).collect();
         Cluster::of(workers, &[]).await
     }
 
     /// A server of these workers; waits until it has seen them.
-    async fn of(workers: Vec<Server>, arguments: &[&str]) -> Cluster {
-        let list = workers.iter().map(|w| format!("127.0.0.1:{}", w.port)).collect::<Vec<_>>().join(",");
+    pub(crate) async fn of(workers: Vec<Server>, arguments: &[&str]) -> Cluster {
+        let list = workers.iter().map(Server::address).collect::<Vec<_>>().join(",");
         let mut all = vec!["--workers", list.as_str(), "--set", "squilla.distributed=on"];
         all.extend(arguments);
         let server = Server::start(&all);
@@ -33,12 +33,12 @@ impl Cluster {
         cluster
     }
 
-    async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         connect(&self.server.config()).await.unwrap()
     }
 
     /// Waits until the rows of `squilla.workers` (address, state, error, statements) are so.
-    async fn until(&self, what: &str, so: impl Fn(&[Vec<Option<String>>]) -> bool) {
+    pub(crate) async fn until(&self, what: &str, so: impl Fn(&[Vec<Option<String>>]) -> bool) {
         let client = self.connect().await;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -52,14 +52,14 @@ impl Cluster {
     }
 
     /// Waits until no worker has work; how long that took.
-    async fn until_idle(&self) -> Duration {
+    pub(crate) async fn until_idle(&self) -> Duration {
         let start = Instant::now();
         self.until("no worker has work", |rows| rows.iter().all(|r| r[1].as_deref() != Some("ready") || r[3].as_deref() == Some("0"))).await;
         start.elapsed()
     }
 }
 
-async fn try_rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
+pub(crate) async fn try_rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>, tokio_postgres::Error> {
     let messages = client.simple_query(sql).await?;
     let row = |m| match m {
         SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
@@ -68,21 +68,21 @@ async fn try_rows(client: &Client, sql: &str) -> Result<Vec<Vec<Option<String>>>
     Ok(messages.into_iter().filter_map(row).collect())
 }
 
-async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
+pub(crate) async fn rows(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
     try_rows(client, sql).await.unwrap_or_else(|e| panic!("{e:?}\n{sql}"))
 }
 
-async fn value(client: &Client, sql: &str) -> String {
+pub(crate) async fn value(client: &Client, sql: &str) -> String {
     rows(client, sql).await.remove(0).remove(0).unwrap_or_default()
 }
 
-async fn failure(client: &Client, sql: &str) -> (String, String) {
+pub(crate) async fn failure(client: &Client, sql: &str) -> (String, String) {
     let error = try_rows(client, sql).await.expect_err(sql);
     let db = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
     (db.code().code().to_owned(), format!("{} {} {}", db.message(), db.detail().unwrap_or_default(), db.hint().unwrap_or_default()))
 }
 
-fn image_model() -> String {
+pub(crate) fn image_model() -> String {
     repository().join("models/tiny/resnet-shapes").to_string_lossy().into_owned()
 }
 
@@ -91,7 +91,7 @@ fn images() -> String {
 }
 
 /// Libraries that a process has loaded.
-fn maps(server: &Server) -> String {
+pub(crate) fn maps(server: &Server) -> String {
     std::fs::read_to_string(format!("/proc/{}/maps", server.pid())).unwrap()
 }
 
@@ -154,7 +154,7 @@ async fn a_cancel_reaches_every_worker_within_a_second() {
 }
 
 /// Rows that each take seconds on a worker.
-fn sleeping(seconds: u32, rows: u32) -> String {
+pub(crate) fn sleeping(seconds: u32, rows: u32) -> String {
     format!(
         "SELECT count(CASE WHEN s IS NULL THEN 1 ELSE 2 END) FROM (SELECT pg_sleep({seconds} + 0 * n) AS s FROM generate_series(1, {rows}) g(n)) t"
     )
@@ -332,7 +332,7 @@ async fn a_drained_worker_takes_no_more_and_ends() {
 }
 
 /// Twenty-four copies of a picture.
-fn pictures() -> tempfile::TempDir {
+pub(crate) fn pictures() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for i in 0..24 {
         std::fs::copy(repository().join("tests/fixtures/image/scene.jpg"), folder.path().join(format!("{i:02}.jpg"))).unwrap();

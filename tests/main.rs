@@ -15,6 +15,8 @@
 mod acceptance;
 mod client;
 mod cluster;
+mod cluster_faults;
+mod cluster_leases;
 mod command_line;
 mod demo;
 mod differential;

@@ -59,7 +59,9 @@ pub fn squilla(arguments: &[&str]) -> Command {
 /// A running server.
 pub struct Server {
     child: Child,
-    /// Loopback port of the PostgreSQL protocol.
+    /// Where it listens: loopback, but for some workers.
+    host: String,
+    /// Port of the PostgreSQL protocol, or of a worker.
     pub port: u16,
     log: PathBuf,
     _data: Option<TempDir>,
@@ -77,24 +79,33 @@ impl Server {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Server { child, port, log, _data: Some(data) }.ready()
+        Server::new(child, port, log, Some(data)).ready()
     }
 
     /// Starts a worker of one's own with additional arguments.
     pub fn worker(arguments: &[&str]) -> Server {
-        let data = tempfile::tempdir().unwrap();
+        Server::worker_behind("exec \"$@\"", "127.0.0.1", arguments)
+    }
+
+    /// Starts a worker behind a script of the shell, which is given its spill directory as $0 and its command as arguments,
+    /// and becomes it.
+    pub fn worker_behind(script: &str, host: &str, arguments: &[&str]) -> Server {
         let port = free_port();
-        let log = data.path().join("worker.log");
-        let mut command = squilla(&["worker", "--listen", &format!("127.0.0.1:{port}"), "--spill-dir"]);
-        let child = command
-            .arg(data.path())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Server { child, port, log, _data: Some(data) }.ready()
+        Server::worker_at(port, script, host, arguments)
+    }
+
+    /// The same on this port.
+    pub fn worker_at(port: u16, script: &str, host: &str, arguments: &[&str]) -> Server {
+        let data = tempfile::tempdir().unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap().into_temp_path().keep().unwrap();
+        let inner = squilla(&["worker", "--listen", &format!("{host}:{port}"), "--spill-dir"]);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-ec", script]).arg(data.path()).arg(inner.get_program()).args(inner.get_args()).arg(data.path()).args(arguments);
+        for (key, value) in inner.get_envs() {
+            command.env(key, value.unwrap_or_default());
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Server { child, host: host.to_owned(), port, log, _data: Some(data) }.ready()
     }
 
     /// Starts a server of one's own on a data folder that the caller keeps.
@@ -103,7 +114,7 @@ impl Server {
         let log = data.join("server.log");
         let file = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = serve(port, data, arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
-        Server { child, port, log, _data: None }.ready()
+        Server::new(child, port, log, None).ready()
     }
 
     /// The same behind another program, which is given the data folder and the command and becomes it.
@@ -117,12 +128,21 @@ impl Server {
             command.env(key, value.unwrap_or_default());
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
-        Server { child, port, log, _data: None }.ready()
+        Server::new(child, port, log, None).ready()
+    }
+
+    fn new(child: Child, port: u16, log: PathBuf, data: Option<TempDir>) -> Server {
+        Server { child, host: "127.0.0.1".into(), port, log, _data: data }
+    }
+
+    /// `host:port`
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
     }
 
     fn ready(mut self) -> Server {
         let deadline = Instant::now() + START_TIME_MAX;
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while std::net::TcpStream::connect((self.host.as_str(), self.port)).is_err() {
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", self.log_text());
             assert!(Instant::now() < deadline, "the server is not ready after {START_TIME_MAX:?}:\n{}", self.log_text());
@@ -222,7 +242,7 @@ fn start_shared() -> Server {
     }
     let arguments: &[&str] = if workers > 0 { &["--workers", &list, "--set", "squilla.distributed=on"] } else { &[] };
     let child = tied(&serve(port, &data, arguments), &data, &log);
-    let server = Server { child, port, log, _data: None }.ready();
+    let server = Server::new(child, port, log, None).ready();
     let deadline = Instant::now() + START_TIME_MAX;
     while ports.iter().any(|p| std::net::TcpStream::connect(("127.0.0.1", *p)).is_err()) {
         assert!(Instant::now() < deadline, "the workers are not ready after {START_TIME_MAX:?}");

@@ -22,7 +22,7 @@ use futures::stream::BoxStream;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
-use squilla_engine::error::to_datafusion;
+use squilla_engine::error::{from_datafusion, to_datafusion};
 use squilla_engine::error_wire;
 use tonic::{Code, Status};
 use tower::ServiceExt;
@@ -113,7 +113,7 @@ impl Channels {
     /// An error of a call to a worker as ours, when the call itself failed.
     pub fn failure(&self, url: &Url, status: &Status) -> Error {
         if let Some(ours) = error_wire::decode(status.message()) {
-            return ours;
+            return located(url, ours);
         }
         let worker = address(url);
         let told = status.message().lines().next().unwrap_or_default().to_owned();
@@ -122,14 +122,23 @@ impl Channels {
                 Error::new(Kind::InvalidAuthorization, format!("worker {worker} refused the coordinator: {told}"))
                     .hint("squilla.cluster_token_file must hold the same token in every process of the cluster.")
             }
-            Code::OutOfRange | Code::ResourceExhausted => Error::new(Kind::LimitExceeded, format!("worker {worker} refused a message: {told}")),
+            Code::OutOfRange | Code::ResourceExhausted => Error::new(Kind::LimitExceeded, format!("worker {worker} refused a message: {told}"))
+                .hint("The limit is its setting squilla.plan_bytes_max."),
+            // It was replaced by another version since it was asked last: as good as gone.
+            Code::FailedPrecondition => {
+                if let Some(hook) = self.on_lost.lock().clone() {
+                    hook(url);
+                }
+                Error::new(Kind::WorkerLost, format!("worker {worker} was replaced: {told}"))
+                    .hint("Workers and coordinator must run the same version of squilla.")
+            }
             Code::Unimplemented => Error::new(Kind::Unsupported, format!("worker {worker} does not understand the coordinator: {told}"))
                 .hint("Workers and coordinator must run the same version of squilla."),
             _ => {
                 if let Some(hook) = self.on_lost.lock().clone() {
                     hook(url);
                 }
-                let told = transport_text(status);
+                let told = self.security.expired().unwrap_or_else(|| transport_text(status));
                 Error::new(Kind::WorkerLost, format!("worker {worker} was lost"))
                     .detail(format!("{told}."))
                     .hint("Run the statement again; it uses the workers that are left. squilla.workers shows them.")
@@ -140,9 +149,28 @@ impl Channels {
     fn named(&self, url: &Url, error: DataFusionError) -> DataFusionError {
         match transport_status(&error) {
             Some(status) => to_datafusion(self.failure(url, &status)),
-            None => error,
+            None => match from_datafusion(error) {
+                ours if of_a_machine(ours.kind) => to_datafusion(located(url, ours)),
+                ours => to_datafusion(ours),
+            },
         }
     }
+}
+
+/// Errors that are cured on the machine where they happened.
+fn of_a_machine(kind: Kind) -> bool {
+    matches!(kind, Kind::DiskFull | Kind::OutOfMemory | Kind::Io)
+}
+
+/// An error of a machine with the name of the worker, the first that it passes.
+fn located(url: &Url, error: Error) -> Error {
+    const ON: &str = "On worker ";
+    if !of_a_machine(error.kind) || error.detail.as_ref().is_some_and(|d| d.contains(ON)) {
+        return error;
+    }
+    let before = error.detail.as_ref().map(|d| format!("{d} ")).unwrap_or_default();
+    let detail = format!("{before}{ON}{}.", address(url));
+    error.detail(detail)
 }
 
 /// The innermost text of a broken connection.

@@ -25,13 +25,19 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder, Streaming};
 use tonic::{Request, Response, Status};
 use tower::{Service, service_fn};
 
+use crate::able::Tables;
+
 const HELLO: &str = "/squilla.Control/Hello";
 const BEGIN: &str = "/squilla.Control/Begin";
 const FINISH: &str = "/squilla.Control/Finish";
 
 /// Asks who is there.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Hello {}
+#[serde(default)]
+pub struct Hello {
+    /// The tables that the worker is asked about.
+    pub tables: Option<Tables>,
+}
 
 /// What a worker is and does.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -59,11 +65,18 @@ pub struct Info {
     pub models_loaded: u64,
     /// Whether it finishes its work and takes no more.
     pub draining: bool,
+    /// Bytes of a plan that it takes.
+    pub plan_bytes_max: u64,
+    /// Whether it sees the tables that it was asked about.
+    pub sees_tables: bool,
 }
 
 /// Tells of a statement.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Begin {
+    /// Version of the coordinator: its plans are read by the same version only.
+    #[serde(default)]
+    pub version: String,
     /// Names this run of the statement; plans carry it in a header.
     pub key: String,
     /// What its tasks must know.
@@ -108,7 +121,7 @@ pub struct TaskOutput {
 /// The worker's side.
 pub trait Control: Send + Sync + 'static {
     /// Who is there.
-    fn info(&self) -> Info;
+    fn info(&self, hello: Hello) -> impl Future<Output = Info> + Send;
     /// A statement starts; its news as they come, the first at once.
     fn begin(self: &Arc<Self>, begin: Begin) -> Result<BoxStream<'static, Result<News, Status>>, Status>;
     /// The last news of a statement.
@@ -143,7 +156,10 @@ impl<C: Control> Service<http::Request<Body>> for ControlServer<C> {
             let path = request.uri().path().to_owned();
             Ok(match path.as_str() {
                 HELLO => {
-                    let answer = service_fn(move |_: Request<Hello>| std::future::ready(Ok::<_, Status>(Response::new(control.info()))));
+                    let answer = service_fn(move |request: Request<Hello>| {
+                        let control = Arc::clone(&control);
+                        async move { Ok::<_, Status>(Response::new(control.info(request.into_inner()).await)) }
+                    });
                     tonic::server::Grpc::new(Json::<Info, Hello>::default()).unary(answer, request).await
                 }
                 BEGIN => {
@@ -177,9 +193,9 @@ impl ControlClient {
     }
 
     /// Who is there.
-    pub async fn hello(&self) -> Result<Info, Status> {
+    pub async fn hello(&self, hello: Hello) -> Result<Info, Status> {
         let mut grpc = self.grpc().await?;
-        let answer = grpc.unary(Request::new(Hello {}), PathAndQuery::from_static(HELLO), Json::<Hello, Info>::default()).await?;
+        let answer = grpc.unary(Request::new(hello), PathAndQuery::from_static(HELLO), Json::<Hello, Info>::default()).await?;
         Ok(answer.into_inner())
     }
 

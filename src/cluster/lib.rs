@@ -5,6 +5,7 @@
 //! happened to rows, and trying again when a worker is lost. Invariant: only public interfaces of the library are used,
 //! and only this crate knows them. Deliberately absent: an engine of our own, and SQL.
 
+pub mod able;
 pub mod admission;
 pub mod channels;
 pub mod codec;
@@ -13,6 +14,7 @@ pub mod deleted;
 pub mod job;
 pub mod lease;
 pub mod members;
+pub mod part;
 pub mod place;
 pub mod runner;
 pub mod security;

@@ -15,8 +15,9 @@ use squilla_engine::run::WorkerRow;
 use tokio::sync::watch;
 use url::Url;
 
+use crate::able::Tables;
 use crate::channels::{Channels, HEARTBEAT, address};
-use crate::control::{ControlClient, Info};
+use crate::control::{ControlClient, Hello, Info};
 
 /// Time between questions to each worker.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -90,6 +91,8 @@ pub struct Ready {
 pub struct Members {
     channels: Arc<Channels>,
     seeds: Vec<Seed>,
+    /// The tables that workers should see.
+    tables: Option<Tables>,
     known: RwLock<BTreeMap<Url, Member>>,
     /// Counts rounds of questions, for those that wait for news.
     round: watch::Sender<u64>,
@@ -97,12 +100,13 @@ pub struct Members {
 
 impl Members {
     /// Looks for workers from now on, until the result is dropped. `list` is `host:port,...` or `dns://name:port`.
-    pub fn watch(list: &str, channels: &Arc<Channels>) -> Result<Arc<Self>> {
+    /// `tables` is what they are asked about.
+    pub fn watch(list: &str, channels: &Arc<Channels>, tables: Option<Tables>) -> Result<Arc<Self>> {
         let seeds = parse(list)?;
         if seeds.is_empty() {
             return Err(Error::invalid_argument("no worker is named").hint("Workers are host:port, separated by commas, or dns://name:port."));
         }
-        let members = Arc::new(Self { channels: Arc::clone(channels), seeds, known: RwLock::default(), round: watch::channel(0).0 });
+        let members = Arc::new(Self { channels: Arc::clone(channels), seeds, tables, known: RwLock::default(), round: watch::channel(0).0 });
         let weak = Arc::downgrade(&members);
         channels.on_lost(Arc::new(move |url| {
             if let Some(members) = weak.upgrade() {
@@ -157,7 +161,7 @@ impl Members {
         let urls: Vec<Url> = self.known.read().keys().cloned().collect();
         let one = |url: Url| async move {
             let answer = match self.channels.channel(&url) {
-                Ok(channel) => tokio::time::timeout(HEARTBEAT, ControlClient(channel).hello()).await,
+                Ok(channel) => tokio::time::timeout(HEARTBEAT, ControlClient(channel).hello(Hello { tables: self.tables.clone() })).await,
                 Err(error) => return self.note(&url, Err(error.message)),
             };
             match answer {
@@ -231,6 +235,11 @@ impl Members {
         self.ready()
     }
 
+    /// The tables of this server.
+    pub fn tables(&self) -> Option<&Tables> {
+        self.tables.as_ref()
+    }
+
     /// For `squilla.workers`.
     pub fn rows(&self) -> Vec<WorkerRow> {
         let known = self.known.read();
@@ -301,7 +310,59 @@ pub fn labels(text: &str) -> Result<HashMap<String, String>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use futures::stream::BoxStream;
+    use tonic::Status;
+
     use super::*;
+    use crate::control::{Begin, Control, ControlServer, Finish, News};
+    use crate::security::Security;
+
+    /// A worker that says its version and can do nothing.
+    struct Says(parking_lot::Mutex<&'static str>);
+
+    impl Control for Says {
+        async fn info(&self, _: Hello) -> Info {
+            Info { version: (*self.0.lock()).to_owned(), cores: 1, ..Info::default() }
+        }
+        fn begin(self: &Arc<Self>, _: Begin) -> std::result::Result<BoxStream<'static, std::result::Result<News, Status>>, Status> {
+            Err(Status::failed_precondition("it runs another version"))
+        }
+        fn finish(&self, _: &Finish) -> News {
+            News::default()
+        }
+    }
+
+    async fn says(version: &'static str) -> (Arc<Says>, String) {
+        let worker = Arc::new(Says(parking_lot::Mutex::new(version)));
+        let incoming = tonic::transport::server::TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap().to_string();
+        let served = tonic::transport::Server::builder().add_service(ControlServer(Arc::clone(&worker)));
+        tokio::spawn(served.serve_with_incoming(incoming));
+        (worker, address)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn workers_of_another_version_get_nothing_until_they_are_replaced() {
+        let (_same, first) = says(crate::VERSION).await;
+        let (other, second) = says("0.0.1").await;
+        let channels = Channels::new(Security::default(), tokio::runtime::Handle::current());
+        let members = Members::watch(&format!("{first},{second}"), &channels, None).unwrap();
+        members.ready_after_news(Duration::from_secs(5)).await;
+        let ready: Vec<String> = members.ready().iter().map(|r| address(&r.url)).collect();
+        assert_eq!(ready, [first.as_str()]);
+        let row = members.rows().into_iter().find(|r| r.address == second).unwrap();
+        assert_eq!(row.state, "version differs");
+        assert!(row.error.is_some_and(|e| e.contains("0.0.1") && e.contains(crate::VERSION)));
+        // One that was replaced since it was asked refuses, and counts as lost.
+        let url: Url = format!("http://{second}").parse().unwrap();
+        let begin = Begin { version: crate::VERSION.into(), key: "k".into(), facts: squilla_engine::session::task::Facts::default() };
+        let status = ControlClient(channels.channel(&url).unwrap()).begin(begin).await.err().unwrap();
+        let error = channels.failure(&url, &status);
+        assert!(error.sqlstate() == "SQ004" && error.message.contains(&second), "{error:?}");
+        *other.0.lock() = crate::VERSION;
+        members.ready_after_news(Duration::from_secs(5)).await;
+        assert_eq!(members.ready().len(), 2);
+    }
 
     #[test]
     fn addresses() {

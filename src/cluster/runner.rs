@@ -35,21 +35,26 @@ use squilla_engine::session::task::Facts;
 use url::Url;
 
 use crate::STATEMENT_HEADER;
+use crate::able::able;
 use crate::admission::{Admission, Permit};
 use crate::channels::{Channels, Clients};
 use crate::codec::Codec;
 use crate::deleted::carried;
-use crate::job::{Crew, Jobs, not_in_leases};
+use crate::job::{Claim, Crew, Jobs};
 use crate::lease::{self, Job};
 use crate::members::{Members, Ready};
+use crate::part::{Part, not_in_leases};
 use crate::place::Placement;
-use crate::spread::{anywhere, calls, here, reads_files, runs_model, scan_bytes, spread, stays};
+use crate::spread::{anywhere, calls, here, leaves, reads_files, runs_model, scan_bytes, spread};
 use crate::statement::{Running, Shuffles};
 
 /// Runs of a statement whose workers are lost before its first row.
 const RUNS_MAX: usize = 4;
 /// How long a statement waits for a worker when there is none.
 const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Files that each worker should find in a scan, for a statement that writes to be done in leases of files.
+const FILES_A_WORKER: usize = 4;
 
 /// Executes plans on a cluster.
 pub struct ClusterRunner(Arc<Inner>);
@@ -171,10 +176,14 @@ impl Inner {
         }
         let model = anywhere(&asked.plan, runs_model);
         let placed = asked.plan.is::<DistributedExec>();
-        if !placed && let Some(why) = stays(&asked.plan, &asked.facts.portable) {
-            tracing::debug!(why, "a statement stays in the coordinator");
-            return Ok(Where::Here);
-        }
+        let bytes = match leaves(&asked.plan, &asked.facts.portable) {
+            Ok(bytes) => bytes,
+            Err(_) if placed => 0,
+            Err(why) => {
+                tracing::debug!(why, "a statement stays in the coordinator");
+                return Ok(Where::Here);
+            }
+        };
         let mut ready = if again { self.members.ready_after_news(PATIENCE).await } else { self.members.ready() };
         if ready.is_empty() && model && !again {
             ready = self.members.first_answers(PATIENCE).await;
@@ -183,6 +192,13 @@ impl Inner {
             // What has no model runs here as it would without a cluster.
             return if model || again { Err(self.members.nobody()) } else { Ok(Where::Here) };
         }
+        let ready = match able(ready, &asked.plan, bytes, self.members.tables()) {
+            Err(error) if !model => {
+                tracing::debug!(why = error.message, "a statement stays in the coordinator");
+                return Ok(Where::Here);
+            }
+            ready => ready?,
+        };
         let placement = Arc::new(Placement::new(&asked.plan, &ready, &asked.facts)?);
         let key = uuid::Uuid::new_v4().simple().to_string();
         let partitions = asked.context.session_config().target_partitions();
@@ -212,14 +228,45 @@ impl Inner {
     }
 
     /// The statement as a named job: its dear part in leases.
-    fn job(&self, asked: &Asked, name: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<Crew>)> {
+    fn named(&self, asked: &Asked, name: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<Crew>)> {
         let root = self.jobs.root.as_ref().ok_or_else(|| Error::unsupported("named jobs need a data directory"))?;
-        let part = lease::part(&asked.plan).ok_or_else(not_in_leases)?;
-        if let Some(why) = stays(&part.top, &asked.facts.portable) {
-            return Err(not_in_leases().detail(format!("{why}.")));
+        let plan = carried(Arc::clone(&asked.plan)).map_err(from_datafusion)?;
+        let part = Part::dear(&plan).ok_or_else(not_in_leases)?;
+        let bytes = leaves(&part.top, &asked.facts.portable).map_err(|why| not_in_leases().detail(format!("{why}.")))?;
+        let claim = self.jobs.claim(lease::folder(root, &asked.facts.role, name)?)?;
+        self.in_leases(asked, &plan, part, bytes, claim)
+    }
+
+    /// A statement that writes, in leases, where that can be: then a lost worker costs its leases and not the statement.
+    fn unnamed(&self, asked: &Asked) -> Result<Option<(Arc<dyn ExecutionPlan>, Arc<Crew>)>> {
+        if !asked.facts.writes || !asked.worth_sending() || asked.plan.is::<DistributedExec>() {
+            return Ok(None);
         }
-        let folder = lease::folder(root, &asked.facts.role, name)?;
-        let (plan, facts) = (Arc::clone(&asked.plan), Arc::clone(&asked.facts));
+        let plan = carried(Arc::clone(&asked.plan)).map_err(from_datafusion)?;
+        let Some(part) = Part::dear(&plan).or_else(|| Part::whole(&plan)) else { return Ok(None) };
+        let Ok(bytes) = leaves(&part.top, &asked.facts.portable) else { return Ok(None) };
+        let ready = self.members.ready();
+        // A few files with many rows are shared out by rows.
+        if ready.is_empty() || part.files().is_some_and(|files| files < ready.len() * FILES_A_WORKER) {
+            return Ok(None);
+        }
+        if able(ready, &plan, bytes, self.members.tables()).is_err() {
+            return Ok(None);
+        }
+        let Some(claim) = self.jobs.unnamed() else { return Ok(None) };
+        self.in_leases(asked, &plan, part, bytes, claim).map(Some)
+    }
+
+    fn in_leases(
+        &self,
+        asked: &Asked,
+        plan: &Arc<dyn ExecutionPlan>,
+        part: Part,
+        bytes: u64,
+        claim: Claim,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<Crew>)> {
+        let (whole, facts, members) = (Arc::clone(plan), Arc::clone(&asked.facts), Arc::clone(&self.members));
+        let (folder, keeps) = (claim.folder.clone(), claim.keeps);
         let crew = Arc::new(Crew {
             members: Arc::clone(&self.members),
             channels: Arc::clone(&self.channels),
@@ -227,30 +274,32 @@ impl Inner {
             errors: Arc::clone(&asked.statement.errors),
             shuffles: Arc::clone(&self.shuffles),
             fits: Box::new(move |ready| {
-                let placement = Placement::new(&plan, ready, &facts)?;
-                let urls = if anywhere(&plan, runs_model) { placement.model_urls } else { placement.urls };
-                Ok(ready.iter().filter(|r| urls.contains(&r.url)).cloned().collect())
+                let ready = able(ready.to_vec(), &whole, bytes, members.tables())?;
+                let placement = Placement::new(&whole, &ready, &facts)?;
+                let urls = if anywhere(&whole, runs_model) { placement.model_urls } else { placement.urls };
+                Ok(ready.into_iter().filter(|r| urls.contains(&r.url)).collect())
             }),
             patience: PATIENCE,
             begun: tokio::sync::Mutex::default(),
-            claim: self.jobs.claim(folder.clone())?,
+            claim,
         });
         let placement = Arc::new(Placement::of_nobody(&asked.facts));
-        let context = self.state(asked, Arc::clone(&asked.plan), &placement, "")?.task_ctx();
+        let context = self.state(asked, Arc::clone(plan), &placement, "")?.task_ctx();
         let workers = Arc::clone(&crew);
         let job = Job {
             part,
             folder,
+            keeps,
             lease_bytes: asked.facts.session.int("squilla.lease_bytes").max(1),
             context,
             channels: Arc::clone(&self.channels),
-            crew: Arc::new(move || {
+            crew: Arc::new(move |busy| {
                 let workers = Arc::clone(&workers);
-                async move { workers.now().await }.boxed()
+                async move { workers.now(&busy).await }.boxed()
             }),
             errors: Arc::clone(&asked.statement.errors),
         };
-        let plan = lease::leased(&asked.plan, job).map_err(from_datafusion)?;
+        let plan = lease::leased(plan, job).map_err(from_datafusion)?;
         Ok((plan, crew))
     }
 
@@ -369,7 +418,11 @@ impl Run {
         let job = facts.session.get("squilla.resume");
         if !job.is_empty() && anywhere(&self.asked.plan, |p| !calls(p).is_empty()) {
             self.enter().await?;
-            let (plan, crew) = self.inner.job(&self.asked, job)?;
+            let (plan, crew) = self.inner.named(&self.asked, job)?;
+            return Ok((LocalRunner.run(plan, Arc::clone(&self.asked.context))?, Working::Crew(crew)));
+        }
+        if let Some((plan, crew)) = self.inner.unnamed(&self.asked)? {
+            self.enter().await?;
             return Ok((LocalRunner.run(plan, Arc::clone(&self.asked.context))?, Working::Crew(crew)));
         }
         match self.inner.place(&self.asked, self.runs > 1).await? {

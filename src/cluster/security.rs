@@ -11,6 +11,7 @@ use http::HeaderValue;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::settings::Settings;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use x509_certificate::certificate::X509Certificate;
 
 /// Token and certificates of a cluster, the same in every process of it.
 #[derive(Clone, Default)]
@@ -19,6 +20,8 @@ pub struct Security {
     authority: Option<Vec<u8>>,
     identity: Option<(Vec<u8>, Vec<u8>)>,
     name: Option<String>,
+    /// When the certificate of this process ends: seconds since 1970, and as text.
+    ends: Option<(i64, String)>,
 }
 
 impl std::fmt::Debug for Security {
@@ -62,7 +65,15 @@ impl Security {
                 .hint("Each process of a cluster shows a certificate and checks that of the other side against the authority."));
         }
         let name = Some(settings.get("squilla.cluster_tls_name").to_owned()).filter(|n| !n.is_empty());
-        Ok(Self { token, authority, identity, name })
+        let ends = identity.as_ref().and_then(|(certificate, _)| {
+            let end = X509Certificate::from_pem(certificate).ok()?.validity_not_after();
+            Some((end.timestamp(), end.to_string()))
+        });
+        let security = Self { token, authority, identity, name, ends };
+        if let Some(expired) = security.expired() {
+            tracing::warn!("{expired}");
+        }
+        Ok(security)
     }
 
     /// Refuses an address that others can reach when nothing would keep them out.
@@ -73,6 +84,13 @@ impl Security {
         Err(Error::new(Kind::InvalidAuthorization, format!("a worker will not listen on {address} without a token or certificates")).hint(
             "Set squilla.cluster_token_file, or squilla.cluster_ca, squilla.cluster_cert and squilla.cluster_key, in every process of the cluster.",
         ))
+    }
+
+    /// Said when the certificate of this process has ended: the other side then closes without a word.
+    pub fn expired(&self) -> Option<String> {
+        let (end, text) = self.ends.as_ref()?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX));
+        (*end < now).then(|| format!("the certificate of this process (squilla.cluster_cert) expired on {text}"))
     }
 
     /// Whether channels are encrypted.

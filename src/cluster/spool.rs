@@ -51,8 +51,10 @@ pub fn drained(body: Body, environment: &Arc<RuntimeEnv>, threads: &tokio::runti
         told: TaskOutput::default(),
     };
     let task = threads.spawn(async move {
-        let told = store.run(body, sender).await;
+        // The end is told before the reader sees it: what comes after the last row knows of every task.
+        let told = store.run(body, &sender).await;
         done(told);
+        drop(sender);
     });
     Body::new(Drained { receiver, task: task.abort_handle() })
 }
@@ -94,7 +96,7 @@ struct Store {
 }
 
 impl Store {
-    async fn run(mut self, mut body: Body, sender: mpsc::Sender<Item>) -> TaskOutput {
+    async fn run(mut self, mut body: Body, sender: &mpsc::Sender<Item>) -> TaskOutput {
         let mut ended = false;
         loop {
             if ended && self.waiting.is_empty() {

@@ -78,8 +78,8 @@ pub fn scan_bytes(plan: &Arc<dyn ExecutionPlan>) -> u64 {
     files.map(|f| f.effective_size()).sum()
 }
 
-/// Why this plan cannot leave the process, if it cannot: it looks at the session, or has nodes that only are here.
-pub fn stays(plan: &Arc<dyn ExecutionPlan>, portable: &HashSet<String>) -> Option<String> {
+/// The bytes of a plan that can leave the process, or why it cannot: it looks at the session, or has nodes that only are here.
+pub fn leaves(plan: &Arc<dyn ExecutionPlan>, portable: &HashSet<String>) -> std::result::Result<u64, String> {
     let mut why = None;
     let walked = plan.apply(|node| {
         if node.children().is_empty() && !leaf_travels(node) {
@@ -100,14 +100,14 @@ pub fn stays(plan: &Arc<dyn ExecutionPlan>, portable: &HashSet<String>) -> Optio
         Ok(if why.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     if let Err(error) = walked {
-        return Some(error.to_string());
+        return Err(error.to_string());
     }
-    if why.is_some() {
-        return why;
+    if let Some(why) = why {
+        return Err(why);
     }
     let codec = Codec { place: None };
     let bytes = physical_plan_to_bytes_with_proto_converter(Arc::clone(plan), &codec, &DeduplicatingProtoConverter::default());
-    bytes.err().map(|e| e.to_string())
+    bytes.map(|bytes| bytes.len() as u64).map_err(|e| e.to_string())
 }
 
 fn leaf_travels(leaf: &Arc<dyn ExecutionPlan>) -> bool {

@@ -98,7 +98,8 @@ impl Running {
     ) -> Result<Self> {
         let one = |url: Url| async move {
             let client = ControlClient(channels.channel(&url)?);
-            let begun = client.begin(Begin { key: key.to_owned(), facts: facts.clone() }).await.map_err(|s| channels.failure(&url, &s))?;
+            let begun = client.begin(Begin { version: crate::VERSION.to_owned(), key: key.to_owned(), facts: facts.clone() }).await;
+            let begun = begun.map_err(|s| channels.failure(&url, &s))?;
             Ok::<_, Error>((url, client, begun))
         };
         let begun = join_all(ready.iter().map(|r| one(r.url.clone()))).await.into_iter().collect::<Result<Vec<_>>>()?;
@@ -168,4 +169,36 @@ async fn follow(url: Url, mut news: Streaming<News>, account: Account, channels:
         }
         new
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::control::TaskOutput;
+
+    /// Resident bytes of this process.
+    fn resident() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+    }
+
+    #[test]
+    fn a_shuffle_between_4096_and_4096_tasks_takes_no_more_memory_than_a_small_one() {
+        let (shuffles, url) = (Shuffles::default(), Url::parse("http://10.0.0.1:50051").unwrap());
+        let mut after_a_few = 0;
+        for producer in 0..4096u64 {
+            let one = |reader: u64| TaskOutput { stage: 1, task: producer, wire_bytes: reader, ..TaskOutput::default() };
+            shuffles.push(1, &url, &News { shuffles: (0..4096).map(one).collect(), ..News::default() });
+            if producer == 16 {
+                after_a_few = resident();
+            }
+        }
+        let rows = shuffles.rows();
+        assert_eq!(rows.len(), SHUFFLES_MAX);
+        assert!(rows.last().is_some_and(|r| r.task == 4095 && r.wire_bytes == 4095));
+        let grown = resident().saturating_sub(after_a_few);
+        assert!(grown < 16 << 20, "{grown} bytes more");
+    }
 }

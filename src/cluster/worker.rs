@@ -41,7 +41,7 @@ use tower::Service;
 use crate::STATEMENT_HEADER;
 use crate::channels::{Channels, Clients, HEARTBEAT, WINDOW_BYTES};
 use crate::codec::{Codec, Place};
-use crate::control::{Begin, Control, ControlServer, Finish, Info, News, TaskOutput};
+use crate::control::{Begin, Control, ControlServer, Finish, Hello, Info, News, TaskOutput};
 use crate::spool;
 
 /// Time between news of a statement.
@@ -57,6 +57,8 @@ pub struct WorkerConfig {
     pub labels: BTreeMap<String, String>,
     /// Device of its models.
     pub device: String,
+    /// Bytes of a plan that it takes.
+    pub plan_bytes_max: u64,
     /// How long statements have to end when it stops.
     pub grace: Duration,
 }
@@ -66,6 +68,7 @@ struct Host {
     channels: Arc<Channels>,
     labels: BTreeMap<String, String>,
     device: String,
+    plan_bytes_max: u64,
     draining: AtomicBool,
     started_us: i64,
     statements: Mutex<HashMap<String, Arc<Known>>>,
@@ -93,6 +96,7 @@ pub async fn serve(database: Arc<Database>, channels: Arc<Channels>, config: Wor
         channels,
         labels: config.labels,
         device: config.device,
+        plan_bytes_max: config.plan_bytes_max,
         draining: AtomicBool::new(false),
         statements: Mutex::default(),
     });
@@ -112,7 +116,13 @@ pub async fn serve(database: Arc<Database>, channels: Arc<Channels>, config: Wor
         server = server.tls_config(tls).map_err(|e| Error::invalid_argument(format!("the certificates of the cluster cannot be used: {e}")))?;
     }
     let admitted = Arc::new(security);
-    let tasks = Admitted { inner: worker(&host).into_worker_server(), security: Arc::clone(&admitted), tasks: Some((Arc::clone(&host), statements)) };
+    // A stage is a part of its statement's plan, in a frame.
+    let message_bytes_max = usize::try_from(host.plan_bytes_max).unwrap_or(usize::MAX).saturating_mul(2).saturating_add(1 << 20);
+    let tasks = Admitted {
+        inner: worker(&host).into_worker_server().max_decoding_message_size(message_bytes_max),
+        security: Arc::clone(&admitted),
+        tasks: Some((Arc::clone(&host), statements)),
+    };
     let control = Admitted { inner: ControlServer(Arc::clone(&host)), security: admitted, tasks: None };
     let (closed, close) = tokio::sync::oneshot::channel::<()>();
     let serving = server.add_service(tasks).add_service(control).serve_with_incoming_shutdown(incoming, async move {
@@ -189,7 +199,13 @@ impl Drop for EndOnDrop {
 }
 
 impl Control for Host {
-    fn info(&self) -> Info {
+    async fn info(&self, hello: Hello) -> Info {
+        // A file system that does not answer is not seen; its threads are not those of sockets.
+        let seen = hello.tables.map(|tables| tokio::task::spawn_blocking(move || tables.seen()));
+        let sees_tables = match seen {
+            Some(seen) => tokio::time::timeout(Duration::from_secs(1), seen).await.is_ok_and(|seen| seen.unwrap_or(false)),
+            None => false,
+        };
         let environment = self.database.base().runtime_env();
         let limit = match environment.memory_pool.memory_limit() {
             MemoryLimit::Finite(bytes) => bytes as u64,
@@ -207,10 +223,15 @@ impl Control for Host {
             statements: self.statements.lock().len() as u64,
             models_loaded: self.database.models.stats().iter().filter(|m| m.loaded).count() as u64,
             draining: self.draining.load(Ordering::Relaxed),
+            plan_bytes_max: self.plan_bytes_max,
+            sees_tables,
         }
     }
 
     fn begin(self: &Arc<Self>, begin: Begin) -> Result<BoxStream<'static, Result<News, Status>>, Status> {
+        if begin.version != crate::VERSION {
+            return Err(Status::failed_precondition(format!("it runs version {}, the coordinator {}", crate::VERSION, begin.version)));
+        }
         let statement = RemoteStatement::open(&self.database, begin.facts).map_err(|e| Status::internal(error_wire::encode(&e)))?;
         let statement = Arc::new(Known { statement, sent: Mutex::default() });
         self.statements.lock().insert(begin.key.clone(), Arc::clone(&statement));

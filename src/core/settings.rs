@@ -253,13 +253,14 @@ settings! {
         "squilla.distributed" Enum(&["auto", "on", "off"]), "auto", User, "Whether statements run on the workers: where it is worth it, wherever they can, or never.";
         "squilla.cluster_statements" int(1, 1_000_000, Unit::None), "64", Superuser, "Statements that the workers work on at a time; others wait, roles in turn.";
         "squilla.cluster_queue" int(0, 1_000_000, Unit::None), "1024", Superuser, "Statements that may wait for that.";
+        "squilla.plan_bytes_max" int(1, i64::MAX, Unit::Bytes), "67108864", Postmaster, "Bytes of a plan that a worker takes; statements with larger ones run in the server, or fail when they need a model.";
         "squilla.cluster_token_file" Text, "", Postmaster, "File with the secret that all processes of a cluster share.";
         "squilla.cluster_ca" Text, "", Postmaster, "Certificate authority (PEM) of a cluster.";
         "squilla.cluster_cert" Text, "", Postmaster, "Certificate (PEM) of this process towards the others of a cluster.";
         "squilla.cluster_key" Text, "", Postmaster, "Its private key (PEM).";
         "squilla.cluster_tls_name" Text, "", Postmaster, "Name in the workers' certificates; empty is the host of their address.";
         "squilla.resume" Text, "", User, "Name of a job: what statements under it have done on the workers is kept until it is committed, and not done again.";
-        "squilla.lease_bytes" int(1, i64::MAX, Unit::Bytes), "67108864", User, "Bytes of files in one lease of a job.";
+        "squilla.lease_bytes" int(1, i64::MAX, Unit::Bytes), "67108864", User, "Bytes of files in one lease of a job, or of a statement that writes.";
         "squilla.task_bytes" int(1, i64::MAX, Unit::Bytes), "33554432", User, "Bytes of a scan that one more task on another worker is worth.";
         "squilla.model_labels" Text, "", User, "Labels that a worker must have to run models, name=value, comma separated.";
         "squilla.allowed_paths" Text, "", Postmaster, "Directories that roles other than superusers may read, comma separated.";

@@ -57,7 +57,10 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
         },
         DataFusionError::Collection(mut errors) if !errors.is_empty() => from_datafusion(errors.swap_remove(0)),
         DataFusionError::ArrowError(arrow, _) => from_arrow(*arrow),
-        DataFusionError::ParquetError(e) => find_ours(e.as_ref()).unwrap_or_else(|| Error::new(Kind::DataCorrupted, format!("parquet: {e}"))),
+        // Its readers keep the text of what went wrong below them.
+        DataFusionError::ParquetError(e) => find_ours(e.as_ref())
+            .or_else(|| error_wire::decode(&e.to_string()))
+            .unwrap_or_else(|| Error::new(Kind::DataCorrupted, format!("parquet: {e}"))),
         DataFusionError::ObjectStore(e) => from_object_store(*e),
         DataFusionError::IoError(e) => find_ours(&e).unwrap_or_else(|| Error::io("input/output failed", e)),
         DataFusionError::SQL(e, _) => from_parser(*e),

@@ -8,6 +8,7 @@
 
 mod render;
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,7 @@ use squilla_core::types::SqlType;
 use crate::command::column;
 use crate::command::sessions::text_rows;
 use crate::error::from_datafusion;
+use crate::run::ShuffleRow;
 use crate::session::{Execution, RowsTag, Session};
 use crate::statement::copy::CopySource;
 use crate::statement::explain::{Explain, ExplainFormat};
@@ -71,7 +73,9 @@ pub async fn run(session: &Arc<Session>, explain: &Explain, parameters: Vec<Scal
         execution_ms = Some(started.elapsed().as_secs_f64() * 1000.0);
         physical = runner.counted(physical).await?;
     }
-    let plan = Plan { root: node(&physical, explain), rewrites, planning_ms, execution_ms };
+    let query_id = session.shared.activity().query_id;
+    let stages = if explain.analyze { stages(runner.shuffles().iter().filter(|s| s.query_id == query_id)) } else { Vec::new() };
+    let plan = Plan { root: node(&physical, explain), rewrites, stages, planning_ms, execution_ms };
     let (lines, ty) = match explain.format {
         ExplainFormat::Text => (render::text(&plan, explain), SqlType::Text),
         ExplainFormat::Json => (vec![render::json(&plan, explain)], SqlType::Json),
@@ -86,8 +90,36 @@ struct Plan {
     root: Node,
     /// What the planner changed for speed.
     rewrites: Vec<&'static str>,
+    /// What the stages of a distributed plan sent on.
+    stages: Vec<Stage>,
     planning_ms: f64,
     execution_ms: Option<f64>,
+}
+
+/// What one stage of a plan sent to other processes.
+#[derive(Default)]
+struct Stage {
+    number: i64,
+    tasks: usize,
+    /// In turn: on the wire, most that waited in memory, sum over tasks, and through files.
+    bytes: [(&'static str, i64); 3],
+}
+
+fn stages<'a>(sent: impl Iterator<Item = &'a ShuffleRow>) -> Vec<Stage> {
+    let mut stages: BTreeMap<i64, (HashSet<i64>, [i64; 3])> = BTreeMap::new();
+    for row in sent {
+        let (tasks, bytes) = stages.entry(row.stage).or_default();
+        tasks.insert(row.task);
+        for (sum, more) in bytes.iter_mut().zip([row.wire_bytes, row.memory_bytes, row.spilled_bytes]) {
+            *sum += more;
+        }
+    }
+    let stage = |(number, (tasks, [wire, memory, spilled])): (i64, (HashSet<i64>, [i64; 3]))| Stage {
+        number,
+        tasks: tasks.len(),
+        bytes: [("wire_bytes", wire), ("memory_bytes", memory), ("spilled_bytes", spilled)],
+    };
+    stages.into_iter().map(stage).collect()
 }
 
 fn query_of(statement: &Statement) -> Result<ast::Statement> {

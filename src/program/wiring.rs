@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use squilla_cluster::able::Tables;
 use squilla_cluster::channels::Channels;
 use squilla_cluster::members::Members;
 use squilla_cluster::runner::ClusterRunner;
@@ -139,7 +140,8 @@ pub fn cluster(settings: &Settings, data_dir: Option<&Path>, sockets: &tokio::ru
         return Ok(None);
     }
     let channels = Channels::new(Security::new(settings)?, sockets.clone());
-    let members = Members::watch(list, &channels)?;
+    let tables = data_dir.map(Tables::of).transpose()?;
+    let members = Members::watch(list, &channels, tables)?;
     Ok(Some(Arc::new(ClusterRunner::new(members, channels, data_dir.map(|d| d.join("jobs"))))))
 }
 

@@ -47,9 +47,11 @@ pub fn run(arguments: &Worker) -> Result<()> {
         listen: arguments.listen,
         labels: labels(&arguments.labels)?.into_iter().collect(),
         device: device.to_owned(),
+        plan_bytes_max: settings.int("squilla.plan_bytes_max").max(1) as u64,
         grace: Duration::from_secs(arguments.drain_seconds),
     };
-    let database = wiring::database(settings, arguments.common.data_dir.clone(), None)?;
+    // A data directory that it is told of is the server's: it reads tables there, and opens no catalog.
+    let database = wiring::database(settings, None, None)?;
     sockets.block_on(async {
         let stop = stop()?;
         serve(database, channels, config, stop).await?;

@@ -176,6 +176,14 @@ pub fn writes(statement: &Statement) -> Option<String> {
     Some(word)
 }
 
+/// Whether a statement puts rows into files, which appear when they are whole.
+pub fn writes_files(statement: &Statement) -> bool {
+    let StatementKind::Copy(copy) = &*statement.kind else { return false };
+    // What changes rows on its way is not done again.
+    let changes = matches!(&copy.source, CopySource::Query(query) if !with::changes(query).is_empty());
+    copy.to && matches!(copy.target, CopyTarget::Location(_)) && !changes
+}
+
 /// Whether a statement is allowed in an aborted transaction.
 pub fn ends_transaction(statement: &Statement) -> bool {
     matches!(&*statement.kind, StatementKind::Sql(sql) if matches!(**sql, ast::Statement::Commit { .. } | ast::Statement::Rollback { .. }))

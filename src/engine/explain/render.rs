@@ -5,7 +5,7 @@
 
 use crate::statement::explain::Explain;
 
-use super::{Node, Plan};
+use super::{Node, Plan, Stage};
 
 /// Characters of an operator's details that are shown without VERBOSE.
 const DETAILS_MAX: usize = 400;
@@ -29,6 +29,10 @@ pub fn text(plan: &Plan, explain: &Explain) -> Vec<String> {
     text_node(&plan.root, explain, 0, &mut lines);
     if !plan.rewrites.is_empty() {
         lines.push(format!("Rewrites: {}", plan.rewrites.join("; ")));
+    }
+    for stage in &plan.stages {
+        let bytes: Vec<String> = stage.bytes.iter().map(|(name, n)| format!("{name}={n}")).collect();
+        lines.push(format!("Stage {}: tasks={} {}", stage.number, stage.tasks, bytes.join(" ")));
     }
     if explain.summary.unwrap_or(explain.analyze) {
         lines.push(format!("Planning Time: {:.3} ms", plan.planning_ms));
@@ -117,6 +121,14 @@ fn document(plan: &Plan, explain: &Explain) -> Vec<(String, Item)> {
     if !plan.rewrites.is_empty() {
         top.push(("Rewrites".into(), Item::List(plan.rewrites.iter().map(|r| Item::Text((*r).to_owned())).collect())));
     }
+    if !plan.stages.is_empty() {
+        let stage = |s: &Stage| {
+            let mut item = vec![("Stage".to_owned(), Item::Plain(s.number.to_string())), ("Tasks".to_owned(), Item::Plain(s.tasks.to_string()))];
+            item.extend(s.bytes.iter().map(|(name, n)| (title(name), Item::Plain(n.to_string()))));
+            Item::Map(item)
+        };
+        top.push(("Stages".into(), Item::List(plan.stages.iter().map(stage).collect())));
+    }
     if explain.summary.unwrap_or(explain.analyze) {
         top.push(("Planning Time".into(), Item::Plain(format!("{:.3}", plan.planning_ms))));
     }
@@ -203,12 +215,13 @@ fn xml_lines(map: &[(String, Item)], depth: usize, out: &mut String) {
             }
             Item::List(items) => {
                 out.push_str(&format!("{indent}<{tag}>\n"));
+                let one = tag.strip_suffix('s').unwrap_or("Plan");
                 for inner in items {
                     match inner {
                         Item::Map(inner) => {
-                            out.push_str(&format!("{indent}  <Plan>\n"));
+                            out.push_str(&format!("{indent}  <{one}>\n"));
                             xml_lines(inner, depth + 2, out);
-                            out.push_str(&format!("{indent}  </Plan>\n"));
+                            out.push_str(&format!("{indent}  </{one}>\n"));
                         }
                         Item::Text(text) | Item::Plain(text) => out.push_str(&format!("{indent}  <Item>{}</Item>\n", escaped(text))),
                         Item::List(_) => {}

@@ -276,6 +276,8 @@ pub(crate) struct Inner {
     pub cursors: HashMap<String, Cursor>,
     pub savepoints: Vec<block::Savepoint>,
     pub query_id: i64,
+    /// The statement that runs puts rows where they become visible at its end.
+    pub writes: bool,
     /// Results of parts of the statement that runs, as tables for its other parts.
     pub beside: Vec<(String, Arc<dyn datafusion::catalog::TableProvider>)>,
     /// What the statement that runs reads, where it is not what it has made so far.
@@ -325,6 +327,7 @@ impl Session {
             cursors: HashMap::new(),
             savepoints: Vec::new(),
             query_id: 0,
+            writes: false,
             beside: Vec::new(),
             reads: None,
         };

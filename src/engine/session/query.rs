@@ -146,12 +146,18 @@ impl Session {
             ));
         }
         let Some(plan) = &prepared.plan else {
-            let Some(word) = crate::command::writes(&prepared.statement) else {
+            let word = crate::command::writes(&prepared.statement);
+            let writes = word.is_some() || crate::command::writes_files(&prepared.statement);
+            self.inner.lock().writes = writes;
+            if !writes {
                 return Box::pin(crate::command::run(self, &prepared.statement, parameters)).await;
-            };
-            self.may_write(&word)?;
-            return self.written(&prepared, parameters).await;
+            }
+            if let Some(word) = &word {
+                self.may_write(word)?;
+            }
+            return self.written(&prepared, parameters, word.is_some()).await;
         };
+        self.inner.lock().writes = false;
         // Tables may have changed since the statement was planned.
         let plan = if prepared.catalog_version == Some(self.snapshot().stamp) && !self.reads_the_past() {
             LogicalPlan::clone(plan)
@@ -173,11 +179,12 @@ impl Session {
     }
 
     /// A statement that writes. One that loses a worker runs again on those that are left: nothing of it is visible before
-    /// its end.
-    async fn written(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
+    /// its end. `catalog`: it writes tables or definitions, not files.
+    async fn written(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>, catalog: bool) -> Result<Execution> {
         let mut runs = 1;
         loop {
-            let result = self.writing(|| Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()))).await;
+            let run = || Box::pin(crate::command::run(self, &prepared.statement, parameters.clone()));
+            let result = if catalog { self.writing(run).await } else { run().await };
             let alone = self.transaction_status() == TransactionStatus::Idle;
             match result {
                 Err(error) if error.kind == Kind::WorkerLost && runs < WRITE_RUNS_MAX && alone => runs += 1,
@@ -255,10 +262,14 @@ impl Session {
 
     fn framed(self: &Arc<Self>, stop: Stop) -> Result<Frame> {
         let settings = self.settings();
-        let (flag, query_id) = (stop.flag.clone(), self.inner.lock().query_id);
+        let flag = stop.flag.clone();
+        let (query_id, writes) = {
+            let inner = self.inner.lock();
+            (inner.query_id, inner.writes)
+        };
         let errors = Arc::new(StatementErrors::new(query_id, Arc::clone(&self.database.row_errors), &settings));
         let statement_env = task::environment(&self.database, &settings, flag, Arc::clone(&errors), self.allowed_paths())?;
-        let facts = task::Facts::of(self, &settings, query_id);
+        let facts = task::Facts::of(self, &settings, query_id, writes);
         let mut state = self.lease(&settings)?;
         state.config_mut().set_extension(Arc::new(statement_env));
         state.config_mut().set_extension(Arc::new(facts));

@@ -34,6 +34,9 @@ pub struct Facts {
     /// The role may read any file.
     #[serde(default)]
     pub superuser: bool,
+    /// Its rows become visible at its end, or not at all: parts of it may be made again.
+    #[serde(default)]
+    pub writes: bool,
     /// Settings that are not at their default, as name and value.
     pub settings: Vec<(String, String)>,
     /// Models that were registered with CREATE MODEL.
@@ -51,13 +54,14 @@ pub struct Facts {
 
 impl Facts {
     /// Of a statement of this session.
-    pub fn of(session: &Session, settings: &Settings, query_id: i64) -> Self {
+    pub fn of(session: &Session, settings: &Settings, query_id: i64, writes: bool) -> Self {
         let travels = |s: &&(&squilla_core::settings::Setting, &str)| matches!(s.0.context, Context::User | Context::Superuser);
         let catalog = session.database.catalog.snapshot();
         Self {
             query_id,
             role: session.role(),
             superuser: session.superuser(),
+            writes,
             settings: settings.given().filter(|s| travels(&s)).map(|(s, value)| (s.name.to_owned(), value.to_owned())).collect(),
             models: catalog.models.clone(),
             servers: catalog.servers.clone(),

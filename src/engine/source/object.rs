@@ -46,11 +46,16 @@ pub fn register(runtime: &RuntimeEnv, access: &Arc<FileAccess>) -> Result<()> {
     Ok(())
 }
 
+/// A local path as a path of the store.
+pub fn location_of_file(path: &std::path::Path) -> String {
+    format!("local/{}", super::location::file_uri(path).trim_start_matches("file:///"))
+}
+
 /// The location as a path of the store: `local/data/a.parquet`, `s3/bucket/key`, `https/host/key?query`.
 pub fn object_path(location: &Location) -> Path {
     // Path::from percent-encodes what it reserves, so the text comes back by decoding; empty segments would be lost.
     let text = match location {
-        Location::Local(path) => format!("local/{}", super::location::file_uri(path).trim_start_matches("file:///")),
+        Location::Local(path) => location_of_file(path),
         Location::Http(url) => {
             let rest = url.as_str().split_once("://").map_or("", |(_, rest)| rest);
             if rest.contains("//") || rest.ends_with('/') {
