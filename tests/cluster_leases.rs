@@ -5,8 +5,10 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::NoTls;
+
 use crate::client::connect;
-use crate::cluster::{Cluster, pictures, rows, value};
+use crate::cluster::{Cluster, failure, pictures, rows, value};
 use crate::server_process::{Server, free_port};
 
 /// Widths of pictures, each of which takes some time on a worker.
@@ -112,11 +114,14 @@ async fn a_file_that_kills_workers_is_left_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_of_rows_are_leased_and_joins_keep_their_sides() {
     let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // What a killed server left.
+    std::fs::create_dir_all(data.path().join("jobs/.unnamed/old")).unwrap();
     let workers: Vec<Server> = (0..2).map(|_| Server::worker(&[])).collect();
     let list = workers.iter().map(Server::address).collect::<Vec<_>>().join(",");
     let server = Server::start_on(data.path(), &["--workers", &list, "--set", "squilla.distributed=on"]);
     let cluster = Cluster { server, workers };
     cluster.until("all are ready", |rows| rows.iter().all(|r| r[1].as_deref() == Some("ready"))).await;
+    assert_eq!(left(data.path()), 0);
     let client = cluster.connect().await;
     for i in 0..12 {
         let range = format!("generate_series({}, {}) g", i * 1000 + 1, (i + 1) * 1000);
@@ -141,4 +146,20 @@ async fn files_of_rows_are_leased_and_joins_keep_their_sides() {
     client.simple_query("CREATE TABLE odd AS SELECT id FROM twice").await.unwrap();
     assert_eq!(value(&client, "SELECT count(*) || ' ' || sum(id % 2) FROM odd").await, "4000 4000");
     drop(connect(&cluster.server.config()).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_ends_the_leases_of_all_workers() {
+    let cluster = Cluster::start(2).await;
+    let (client, media) = (cluster.connect().await, pictures());
+    let token = client.cancel_token();
+    let sql = format!("CREATE TABLE widths AS {}", widths(media.path(), 60.0));
+    let statement = tokio::spawn(async move { failure(&client, &sql).await });
+    cluster.until("the workers have work", |rows| rows.iter().all(|r| r[3].as_deref() == Some("1"))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    token.cancel_query(NoTls).await.unwrap();
+    // Half a second between questions to the workers is part of what is seen.
+    let took = cluster.until_idle().await;
+    assert!(took < Duration::from_millis(1600), "{took:?}");
+    assert_eq!(statement.await.unwrap().0, "57014");
 }

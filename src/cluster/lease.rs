@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +169,8 @@ impl Desk {
 
 impl Job {
     async fn run(self: &Arc<Self>, context: &Arc<TaskContext>, out: &mpsc::Sender<Result<PathBuf>>) -> Result<()> {
-        std::fs::create_dir_all(&self.folder).map_err(|e| Error::io(format!("could not create {}", self.folder.display()), e))?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.map_err(|e| Error::io(format!("could not create {}", self.folder.display()), e))?;
         let mut pieces = self.part.pieces(self.lease_bytes, context)?;
         let mut desk = Desk::default();
         let (mut listed, mut number) = (false, 0u64);
