@@ -77,7 +77,10 @@ pub(crate) async fn value(client: &Client, sql: &str) -> String {
 }
 
 pub(crate) async fn failure(client: &Client, sql: &str) -> (String, String) {
-    let error = try_rows(client, sql).await.expect_err(sql);
+    let error = match try_rows(client, sql).await {
+        Ok(rows) => panic!("{} rows and no error: {sql}", rows.len()),
+        Err(error) => error,
+    };
     let db = error.as_db_error().unwrap_or_else(|| panic!("{error:?}"));
     (db.code().code().to_owned(), format!("{} {} {}", db.message(), db.detail().unwrap_or_default(), db.hint().unwrap_or_default()))
 }

@@ -42,7 +42,7 @@ async fn a_full_spill_directory_is_53100_and_names_worker_and_remedy() {
         let client = cluster.connect().await;
         client.simple_query("CREATE TABLE many AS SELECT g AS id FROM generate_series(1, 1200000) g").await.unwrap();
         // The reader is slower than the worker: what it does not take waits in memory, then in the directory.
-        let parts = (0..8).map(|i| format!("md5((id + {i})::text)")).collect::<Vec<_>>().join(" || ");
+        let parts = (0..8).map(|i| format!("md5((id * 8 + {i})::text)")).collect::<Vec<_>>().join(" || ");
         client.simple_query(&format!("BEGIN; DECLARE slow CURSOR FOR SELECT {parts} FROM many; FETCH 1 FROM slow")).await.unwrap();
         tokio::time::sleep(Duration::from_secs(4)).await;
         let (code, text) = failure(&client, "FETCH 1200000 FROM slow").await;

@@ -111,7 +111,7 @@ impl Store {
                     match self.take().await {
                         Ok(frame) => slot.send(Ok(frame)),
                         Err(error) => {
-                            slot.send(Err(Status::internal(error_wire::encode(&error))));
+                            slot.send(end_with(&error));
                             break;
                         }
                     }
@@ -120,7 +120,7 @@ impl Store {
                     None => ended = true,
                     Some(Ok(frame)) => {
                         if let Err(error) = self.put(frame).await {
-                            let _ = sender.send(Err(Status::internal(error_wire::encode(&error)))).await;
+                            let _ = sender.send(end_with(&error)).await;
                             break;
                         }
                     }
@@ -191,6 +191,14 @@ impl Store {
             None => Err(Error::internal("nothing was spooled")),
         }
     }
+}
+
+/// The last frame of an answer that failed here. As trailers: an error of the body itself resets the stream, and the reader
+/// would take the worker for lost.
+fn end_with(error: &Error) -> Item {
+    let mut trailers = http::HeaderMap::new();
+    Status::internal(error_wire::encode(error)).add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -290,6 +298,22 @@ mod tests {
             drop(out);
             assert_eq!(environment.memory_pool.reserved(), 0);
         }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_directory_ends_the_answer_with_a_status_that_says_so() {
+        let disk = datafusion::execution::disk_manager::DiskManagerBuilder::default().with_max_temp_directory_size(5_000);
+        let environment =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(GreedyMemoryPool::new(5_000))).with_disk_manager_builder(disk).build_arc().unwrap();
+        let body = Body::new(http_body_of(vec![Bytes::from(vec![7; 1000]); 100]));
+        let mut out = drained(body, &environment, &tokio::runtime::Handle::current(), |_| {});
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let mut last = None;
+        while let Some(frame) = std::future::poll_fn(|c| Pin::new(&mut out).poll_frame(c)).await {
+            last = frame.unwrap().into_trailers().ok().or(last);
+        }
+        let status = Status::from_header_map(&last.unwrap()).unwrap();
+        assert_eq!(error_wire::decode(status.message()).unwrap().sqlstate(), "53100");
     }
 
     fn http_body_of(frames: Vec<Bytes>) -> impl http_body::Body<Data = Bytes, Error = Status> {
