@@ -62,7 +62,7 @@ for number, sql in enumerate(text.split("\n----\n"), 1):
     times = [float(l.split()[1]) / 1000 for l in out.stdout.splitlines() if l.startswith("Time: ")]
     rows = [l for l in out.stdout.splitlines() if not l.startswith("Time: ")]
     open(f"{folder}/{number}.rows", "w").write("\n".join(rows[: len(rows) // (runs + 1)]) + out.stderr)
-    open(f"{folder}/{number}.time", "w").write(str(min(times[1:] or [0.0])))
+    open(f"{folder}/{number}.time", "w").write(str(min(times[1:] or times or [0.0])))
 P
   }
   server 0
@@ -71,9 +71,13 @@ P
   worker 1; worker 2
   server 2
   run_all "$scratch/two"
+  printf '%s statements used the workers\n' "$(run "SELECT count(DISTINCT query_id) FROM squilla.shuffles")"
   for q in $(seq 1 22); do
     read -r a <"$scratch/one/$q.time"; read -r b <"$scratch/two/$q.time"
-    same=different; cmp -s "$scratch/one/$q.rows" "$scratch/two/$q.rows" && [ -s "$scratch/one/$q.rows" ] && same=equal && equal=$((equal + 1))
+    same=different
+    if cmp -s "$scratch/one/$q.rows" "$scratch/two/$q.rows" && [ -s "$scratch/one/$q.rows" ] && ! grep -q ERROR "$scratch/one/$q.rows"; then
+      same=equal equal=$((equal + 1))
+    fi
     printf 'q%-3s one process %6.3f s   two workers %6.3f s   %s\n' "$q" "$a" "$b" "$same"
     [ $same = equal ] || diff "$scratch/one/$q.rows" "$scratch/two/$q.rows" | head -4
     total_1=$(python3 -c "print($total_1 + $a)") total_2=$(python3 -c "print($total_2 + $b)")

@@ -258,12 +258,20 @@ impl SealedFile {
     }
 }
 
+/// No space left on device, on every system that this runs on.
+const ENOSPC: i32 = 28;
+
 fn full(path: &Path, error: std::io::Error) -> Error {
     // The disk manager's own limit has no kind of its own.
     if error.to_string().contains("allowable limit") {
         return Error::new(Kind::DiskFull, "the limit of spill files is reached").hint("The limit is the setting squilla.spill_bytes_max.");
     }
-    let error = Error::io(format!("could not write the spill file {}", path.display()), error);
+    // What the disk manager passes on has lost its kind: the operating system's own text is left.
+    let full = error.to_string().contains(&std::io::Error::from_raw_os_error(ENOSPC).to_string());
+    let mut error = Error::io(format!("could not write the spill file {}", path.display()), error);
+    if full {
+        error.kind = Kind::DiskFull;
+    }
     if error.kind == Kind::DiskFull { error.hint("Make room there, or name another directory with --spill-dir.") } else { error }
 }
 
