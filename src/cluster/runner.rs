@@ -83,6 +83,9 @@ enum Where {
     Workers { plan: Arc<dyn ExecutionPlan>, context: Arc<TaskContext>, key: String, ready: Vec<Ready> },
 }
 
+/// A plan whose leaf gives the rows of leases, and who makes them.
+type Leased = (Arc<dyn ExecutionPlan>, Arc<Crew>);
+
 impl ClusterRunner {
     /// A coordinator of these workers; named jobs are kept under `jobs`.
     pub fn new(members: Arc<Members>, channels: Arc<Channels>, jobs: Option<PathBuf>) -> Self {
@@ -228,7 +231,7 @@ impl Inner {
     }
 
     /// The statement as a named job: its dear part in leases.
-    fn named(&self, asked: &Asked, name: &str) -> Result<(Arc<dyn ExecutionPlan>, Arc<Crew>)> {
+    fn named(&self, asked: &Asked, name: &str) -> Result<Leased> {
         let root = self.jobs.root.as_ref().ok_or_else(|| Error::unsupported("named jobs need a data directory"))?;
         let plan = carried(Arc::clone(&asked.plan)).map_err(from_datafusion)?;
         let part = Part::dear(&plan).ok_or_else(not_in_leases)?;
@@ -238,7 +241,7 @@ impl Inner {
     }
 
     /// A statement that writes, in leases, where that can be: then a lost worker costs its leases and not the statement.
-    fn unnamed(&self, asked: &Asked) -> Result<Option<(Arc<dyn ExecutionPlan>, Arc<Crew>)>> {
+    fn unnamed(&self, asked: &Asked) -> Result<Option<Leased>> {
         if !asked.facts.writes || !asked.worth_sending() || asked.plan.is::<DistributedExec>() {
             return Ok(None);
         }
@@ -257,14 +260,7 @@ impl Inner {
         self.in_leases(asked, &plan, part, bytes, claim).map(Some)
     }
 
-    fn in_leases(
-        &self,
-        asked: &Asked,
-        plan: &Arc<dyn ExecutionPlan>,
-        part: Part,
-        bytes: u64,
-        claim: Claim,
-    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<Crew>)> {
+    fn in_leases(&self, asked: &Asked, plan: &Arc<dyn ExecutionPlan>, part: Part, bytes: u64, claim: Claim) -> Result<Leased> {
         let (whole, facts, members) = (Arc::clone(plan), Arc::clone(&asked.facts), Arc::clone(&self.members));
         let (folder, keeps) = (claim.folder.clone(), claim.keeps);
         let crew = Arc::new(Crew {
