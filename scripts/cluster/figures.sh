@@ -7,7 +7,7 @@ set -u
 cd "$(dirname "$0")/../.."
 cache=${SQUILLA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/squilla}
 squilla=${SQUILLA:-${CARGO_TARGET_DIR:-$cache/target}/release/squilla} port=${PORT:-5770} runs=${RUNS:-2}
-export HF_HOME=${HF_HOME:-$cache/hf} SQUILLA_CACHE=$cache
+export HF_HOME=${HF_HOME:-$cache/hf} SQUILLA_CACHE=$cache PGAPPNAME=figures
 scratch=$(mktemp -d)
 pids=()
 stop() { [ ${#pids[@]} = 0 ] || kill "${pids[@]}" 2>/dev/null; wait 2>/dev/null; pids=(); }
@@ -86,9 +86,11 @@ P
 }
 
 media() {
+  # MEDIA keeps them for the next run.
+  if [ -n "${MEDIA:-}" ]; then mkdir -p "$MEDIA"; ln -s "$MEDIA" "$scratch/media"; [ -e "$MEDIA/truth.tsv" ] && return; fi
   [ -e "$scratch/media/truth.tsv" ] || python3 scripts/make-sample-media.py "$scratch/media" --count "${COUNT:-40}" --broken 0 >/dev/null
   # More of the same, so that starting is a small part of the time.
-  for kind in audio images video pdf; do
+  for kind in audio images video; do
     for f in "$scratch/media/$kind"/*; do for i in $(seq 1 $((${1:-1} - 1))); do cp "$f" "${f%.*}-$i.${f##*.}"; done; done
   done
 }
@@ -130,13 +132,15 @@ workloads() {
 }
 
 shuffle() {
-  # Rows of 10 times the memory are dealt anew between two workers, and counted by a reader that is behind.
-  local budget=${BUDGET:-64} rows=$((${BUDGET:-64} * 10 * 1024 * 1024 / 112)) peaks=() times=()
+  # Rows of 10 times the memory are dealt anew between two workers, for a join by a key that the table is not sorted by.
+  local budget=${BUDGET:-128} peaks=() times=()
+  local rows=$((budget * 10 * 1024 * 1024 / 112))
   server 0
-  run "CREATE TABLE wide AS SELECT g AS id, g * 7919 % 1000003 AS k, md5(g::text) || md5((g + 1)::text) || md5((g + 2)::text) AS v
-    FROM generate_series(1, $rows) g" >/dev/null
+  run "CREATE TABLE wide AS SELECT g AS id, g::bigint * 7919 % 100003 AS k, md5(g::text) || md5((g + 1)::text) || md5((g + 2)::text) AS v
+    FROM generate_series(1, $rows) g" | grep ERROR && exit 1
+  run "CREATE TABLE keys AS SELECT g::bigint AS k, md5(g::text) AS name FROM generate_series(0, 100002) g" | grep ERROR && exit 1
   stop
-  local sql="SELECT count(*), sum(length(a.v)) FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY id) AS n FROM wide) a"
+  local sql="SELECT count(*), sum(length(v)), max(name) FROM keys FULL JOIN wide ON wide.k = keys.k"
   for memory in 8GB ${budget}MB; do
     worker 1 -- --memory $memory --set squilla.threads=1; local p1=$pid
     worker 2 -- --memory $memory --set squilla.threads=1; local p2=$pid
@@ -145,8 +149,8 @@ shuffle() {
     answer=$(run "$sql")
     times+=("$(since "$start")") peaks+=("$(peak $p1)" "$(peak $p2)")
     printf 'memory %s: %s in %s s; most resident %s and %s MB; ' $memory "$answer" "${times[-1]}" $((${peaks[-2]} >> 20)) $((${peaks[-1]} >> 20))
-    run "SELECT 'on the wire ' || sum(wire_bytes) / 1048576 || ' MB, waited in memory ' || sum(memory_bytes) / 1048576 || ' MB, in files '
-      || sum(spilled_bytes) / 1048576 || ' MB' FROM squilla.shuffles"
+    run "SELECT 'on the wire ' || (sum(wire_bytes) / 1048576)::bigint || ' MB, waited in memory ' || (sum(memory_bytes) / 1048576)::bigint || ' MB, in files '
+      || (sum(spilled_bytes) / 1048576)::bigint || ' MB' FROM squilla.shuffles"
     stop
   done
   printf 'shuffle: time with %s MB is %s x that in memory\n' "$budget" "$(ratio "${times[1]}" "${times[0]}")"
@@ -157,7 +161,7 @@ kill_half() {
   for w in 1 2 3; do worker $w -- --set squilla.threads=1; done
   local victim=$pid sql
   server 3 --set squilla.distributed=on --set squilla.lease_bytes=1MB
-  sql="COPY ($(workload image)) TO '$scratch/out.parquet' (FORMAT parquet)"
+  sql="COPY ($(workload audio)) TO '$scratch/out.parquet' (FORMAT parquet)"
   run "$sql" >/dev/null
   local start; start=$(now); run "$sql" >/dev/null
   local whole; whole=$(since "$start")
@@ -173,23 +177,23 @@ kill_half() {
 
 resume() {
   media "${TIMES:-6}"
-  local files; files=$(find "$scratch/media/images" -type f | wc -l)
+  local files; files=$(find "$scratch/media/audio" -type f | wc -l)
   worker 1; worker 2
   server 2; local coordinator=$pid all
   run "CREATE TABLE labels (uri text, label text)" >/dev/null
-  PGOPTIONS="-c squilla.resume=whole" run "INSERT INTO labels $(workload image)" >/dev/null
+  PGOPTIONS="-c squilla.resume=whole" run "INSERT INTO labels $(workload audio)" >/dev/null
   all=$(run "SELECT count(*) FROM squilla.shuffles")
   kill "$coordinator"; wait "$coordinator" 2>/dev/null
   for percent in 30 60 90; do
     server 2; coordinator=$pid
     run "TRUNCATE labels" >/dev/null
-    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload image)" >/dev/null & local statement=$!
+    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload audio)" >/dev/null & local statement=$!
     until [ "$(find "$scratch/data/jobs" -name '*.arrow' 2>/dev/null | wc -l)" -ge $((percent * all / 100)) ]; do sleep 0.01; done
     kill -9 "$coordinator"
     wait $statement "$coordinator" 2>/dev/null
     local kept; kept=$(find "$scratch/data/jobs" -name '*.arrow' | wc -l)
     server 2; coordinator=$pid
-    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload image)" >/dev/null
+    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload audio)" >/dev/null
     # Leases that were under way when the server died are what is done again.
     local made; made=$(run "SELECT count(*) FROM squilla.shuffles")
     printf 'resume: killed after %s of %s leases; %s made then; %s of %s files, %s rows\n' "$kept" "$all" "$made" \
