@@ -177,23 +177,23 @@ kill_half() {
 
 resume() {
   media "${TIMES:-6}"
-  local files; files=$(find "$scratch/media/audio" -type f | wc -l)
+  local files; files=$(find "$scratch/media/images" -type f | wc -l)
   worker 1; worker 2
   server 2; local coordinator=$pid all
   run "CREATE TABLE labels (uri text, label text)" >/dev/null
-  PGOPTIONS="-c squilla.resume=whole" run "INSERT INTO labels $(workload audio)" >/dev/null
+  PGOPTIONS="-c squilla.resume=whole" run "INSERT INTO labels $(workload image)" >/dev/null
   all=$(run "SELECT count(*) FROM squilla.shuffles")
   kill "$coordinator"; wait "$coordinator" 2>/dev/null
   for percent in 30 60 90; do
     server 2; coordinator=$pid
     run "TRUNCATE labels" >/dev/null
-    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload audio)" >/dev/null & local statement=$!
+    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload image)" >/dev/null & local statement=$!
     until [ "$(find "$scratch/data/jobs" -name '*.arrow' 2>/dev/null | wc -l)" -ge $((percent * all / 100)) ]; do sleep 0.01; done
     kill -9 "$coordinator"
     wait $statement "$coordinator" 2>/dev/null
     local kept; kept=$(find "$scratch/data/jobs" -name '*.arrow' | wc -l)
     server 2; coordinator=$pid
-    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload audio)" >/dev/null
+    PGOPTIONS="-c squilla.resume=half-$percent" run "INSERT INTO labels $(workload image)" >/dev/null
     # Leases that were under way when the server died are what is done again.
     local made; made=$(run "SELECT count(*) FROM squilla.shuffles")
     printf 'resume: killed after %s of %s leases; %s made then; %s of %s files, %s rows\n' "$kept" "$all" "$made" \
