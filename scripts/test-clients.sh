@@ -13,6 +13,7 @@ work=$(mktemp -d)
 server=
 trap '[ -z "$server" ] || kill "$server"; rm -rf "$work"' EXIT
 mkdir -p "$cache"
+export SQUILLA_BINARY=${SQUILLA_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/squilla} SQUILLA_DOCS=$root/docs
 
 apt_get() { # command package...: installs what the command needs, once
   command -v "$1" >/dev/null && return
@@ -32,6 +33,7 @@ venv() { # name package...: a Python environment of its own
 
 install_dbt() { apt_get psql postgresql-client && venv dbt dbt-core==1.9.* dbt-postgres==1.9.*; }
 install_python() { venv python psycopg2-binary; }
+install_recovery() { apt_get psql postgresql-client && venv recovery pyarrow pyroaring; }
 install_jdbc() {
   apt_get javac default-jdk-headless || return
   jar() { ls "$cache"/postgresql-*.jar /usr/share/java/postgresql.jar 2>/dev/null | head -n 1; }
@@ -50,14 +52,13 @@ if [ -n "${SQUILLA_TEST_SERVER:-}" ]; then
   export PGHOST=${SQUILLA_TEST_SERVER%:*} PGPORT=${SQUILLA_TEST_SERVER##*:}
 else
   export PGHOST=127.0.0.1 PGPORT=${PGPORT:-5499}
-  binary=${SQUILLA_BINARY:-${CARGO_TARGET_DIR:-$root/target}/release/squilla}
-  "$binary" serve --listen "$PGHOST:$PGPORT" --data-dir "$work/data" >"$work/server.log" 2>&1 &
+  "$SQUILLA_BINARY" serve --listen "$PGHOST:$PGPORT" --data-dir "$work/data" >"$work/server.log" 2>&1 &
   server=$!
 fi
 export PGUSER=${PGUSER:-squilla} PGDATABASE=${PGDATABASE:-squilla}
 for _ in $(seq 100); do (exec 3<>"/dev/tcp/$PGHOST/$PGPORT") 2>/dev/null && break; sleep 0.2; done
 
-[ $# -gt 0 ] || set -- dbt python jdbc odbc
+[ $# -gt 0 ] || set -- dbt python jdbc odbc recovery
 passed= failed= skipped=
 for name in "$@"; do
   if [[ " ${SKIP:-} " == *" $name "* ]]; then skipped="$skipped $name"; continue; fi

@@ -16,8 +16,10 @@ use crate::server_process::Server;
 const STEPS: &[(&str, bool)] = &[
     ("file_created", false),
     ("file_written", false),
+    ("file_renamed", false),
     ("file_synced", false),
     ("commit_begun", false),
+    ("commit_half_written", false),
     ("commit_written", false),
     ("commit_done", true),
     ("commit_published", true),
@@ -75,6 +77,24 @@ async fn a_crash_at_any_step_of_a_commit_leaves_all_or_nothing() {
         assert_eq!(tables, [if *done { "1" } else { "0" }], "{step}");
         assert_eq!(files(data.path()), usize::from(*done), "{step}: files");
     }
+}
+
+#[tokio::test]
+async fn a_crash_while_files_are_removed_leaves_none_behind() {
+    let data = tempfile::tempdir().unwrap();
+    {
+        let mut server = Server::start_on(data.path(), &["--set", "squilla.fault_point=vacuum_forgotten"]);
+        let config = server.config();
+        for statement in ["CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 20000) g", "TRUNCATE t", "INSERT INTO t VALUES (1)"] {
+            assert!(execute(&config, statement).await);
+        }
+        assert_eq!(files(data.path()), 1);
+        assert!(!execute(&config, "SET squilla.version_retention = 0; VACUUM").await);
+        assert!(server.wait(Duration::from_secs(20)).is_some());
+    }
+    let server = Server::start_on(data.path(), &[]);
+    assert_eq!(files(data.path()), 0);
+    assert_eq!(rows(&server.config(), "SELECT id FROM t").await, ["1"]);
 }
 
 #[tokio::test]

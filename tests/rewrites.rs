@@ -52,3 +52,18 @@ async fn a_condition_on_the_time_of_frames_bounds_the_decoding() {
     let plan = explain("SELECT frame_no FROM video_frames(fixture('video/square.mp4')) WHERE pts_s >= 1 AND pts_s < 1.5").await;
     assert_eq!(rewrites(&plan), "condition on a generated column bounds the call", "{plan}");
 }
+
+#[tokio::test]
+async fn files_without_rows_for_a_condition_are_not_part_of_the_plan() {
+    let client = connect(&shared()).await.unwrap();
+    client.batch_execute("CREATE SCHEMA pruned; CREATE TABLE pruned.t (id int, v text)").await.unwrap();
+    for first in [0, 100_000, 200_000] {
+        let rows = format!("INSERT INTO pruned.t SELECT g, 'a' FROM generate_series({first} + 1, {first} + 2000) g");
+        client.batch_execute(&rows).await.unwrap();
+    }
+    for (condition, files) in [("true", 3), ("id > 200000", 1), ("id < 5 OR id = 100001", 2), ("id > 300000", 0), ("length(v) = 1", 3)] {
+        let plan = explain(&format!("SELECT id, v FROM pruned.t WHERE {condition}")).await;
+        assert_eq!(plan.matches("1.parquet").count(), files, "{condition}: {plan}");
+    }
+    client.batch_execute("DROP SCHEMA pruned CASCADE").await.unwrap();
+}

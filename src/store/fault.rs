@@ -11,8 +11,19 @@ use parking_lot::Mutex;
 static ARMED: AtomicBool = AtomicBool::new(false);
 static POINT: Mutex<String> = Mutex::new(String::new());
 
-/// The points, in the order in which a commit passes them.
-pub const POINTS: &[&str] = &["file_created", "file_written", "file_synced", "commit_begun", "commit_written", "commit_done", "commit_published"];
+/// The points, in the order in which a commit passes them; the last one is passed by VACUUM.
+pub const POINTS: &[&str] = &[
+    "file_created",
+    "file_written",
+    "file_renamed",
+    "file_synced",
+    "commit_begun",
+    "commit_half_written",
+    "commit_written",
+    "commit_done",
+    "commit_published",
+    "vacuum_forgotten",
+];
 
 /// Arms a point; an empty name arms none.
 pub fn arm(point: &str) {

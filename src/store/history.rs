@@ -21,20 +21,20 @@ const SORTS: &[(bool, &str)] = &[
     // A file came, without the rows that the same transaction deleted.
     (
         false,
-        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, d.bitmap, NULL FROM file f \
+        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, f.sums, d.bitmap, NULL FROM file f \
          JOIN snapshot s ON s.id = f.begin_snapshot LEFT JOIN deletion d ON d.file = f.id AND d.begin_snapshot = f.begin_snapshot",
     ),
     // A file went, with the rows that had not been deleted before.
     (
         true,
-        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, d.bitmap, NULL FROM file f \
+        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, f.sums, d.bitmap, NULL FROM file f \
          JOIN snapshot s ON s.id = f.end_snapshot LEFT JOIN deletion d ON d.file = f.id AND d.begin_snapshot < f.end_snapshot \
          AND d.end_snapshot = f.end_snapshot",
     ),
     // Rows were deleted beside those that had been before.
     (
         true,
-        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, p.bitmap, d.bitmap FROM deletion d \
+        "SELECT s.id, s.at_us, f.id, f.path, f.rows, f.bytes, f.inline, f.sums, p.bitmap, d.bitmap FROM deletion d \
          JOIN file f ON f.id = d.file AND d.begin_snapshot > f.begin_snapshot JOIN snapshot s ON s.id = d.begin_snapshot \
          LEFT JOIN deletion p ON p.file = d.file AND p.end_snapshot = d.begin_snapshot",
     ),
@@ -58,9 +58,9 @@ impl Ledger {
             let mut statement = sql(self.connection.prepare_cached(&whole))?;
             let rows = sql(statement.query_map(params![table, signed(from), signed(to)], |r| {
                 let snapshot = Snapshot { id: unsigned(r.get(0)?), at_us: r.get(1)? };
-                let (id, path, rows, bytes, inline) = (unsigned(r.get(2)?), r.get(3)?, unsigned(r.get(4)?), unsigned(r.get(5)?), r.get(6)?);
-                let file = FileRow { id, table, path, rows, bytes, inline };
-                Ok((snapshot, file, r.get::<_, Option<Vec<u8>>>(7)?, r.get::<_, Option<Vec<u8>>>(8)?))
+                let (id, path, rows, bytes) = (unsigned(r.get(2)?), r.get(3)?, unsigned(r.get(4)?), unsigned(r.get(5)?));
+                let file = FileRow { id, table, path, rows, bytes, inline: r.get(6)?, sums: r.get(7)? };
+                Ok((snapshot, file, r.get::<_, Option<Vec<u8>>>(8)?, r.get::<_, Option<Vec<u8>>>(9)?))
             }))?;
             for row in rows {
                 let (snapshot, file, before, deleted) = sql(row)?;

@@ -16,7 +16,7 @@ use crate::history::forgotten;
 use crate::rows::{Change, Class, Commit, FileRow, Loaded, ObjectRow, Snapshot, Version};
 
 /// The format that this version writes.
-pub const FORMAT: i64 = 1;
+pub const FORMAT: i64 = 2;
 /// The file below the data directory.
 pub const FILE: &str = "catalog.sqlite";
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS object (
 CREATE INDEX IF NOT EXISTS object_end ON object (end_snapshot) WHERE end_snapshot IS NOT NULL;
 CREATE TABLE IF NOT EXISTS file (
   id INTEGER PRIMARY KEY, table_oid INTEGER NOT NULL, begin_snapshot INTEGER NOT NULL, end_snapshot INTEGER,
-  path TEXT, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, inline BLOB);
+  path TEXT, rows INTEGER NOT NULL, bytes INTEGER NOT NULL, inline BLOB, sums BLOB);
 CREATE INDEX IF NOT EXISTS file_table ON file (table_oid, begin_snapshot);
 CREATE INDEX IF NOT EXISTS file_path ON file (path) WHERE path IS NOT NULL;
 CREATE INDEX IF NOT EXISTS file_end ON file (end_snapshot) WHERE end_snapshot IS NOT NULL;
@@ -97,7 +97,8 @@ impl Ledger {
         }
         if found < FORMAT {
             // Only then: what is damaged stays as it is for those who mend it.
-            sql(connection.execute_batch(&format!("BEGIN; {TABLES} PRAGMA user_version = {FORMAT}; COMMIT;")))?;
+            let steps = if found == 0 { TABLES } else { "ALTER TABLE file ADD COLUMN sums BLOB;" };
+            sql(connection.execute_batch(&format!("BEGIN; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")))?;
         }
         connection.set_prepared_statement_cache_capacity(64);
         let head = sql(connection
@@ -152,6 +153,7 @@ impl Ledger {
             ]))?;
             for change in &commit.changes {
                 apply(&transaction, change, signed(last.id))?;
+                fault::reach("commit_half_written");
             }
             made.push(last.clone());
         }
@@ -218,7 +220,7 @@ impl Ledger {
     pub fn files(&self, at: Option<u64>, table: Option<u32>) -> Result<Vec<FileRow>> {
         let at = at.map_or(i64::MAX, signed);
         let mut statement = sql(self.connection.prepare_cached(
-            "SELECT id, table_oid, path, rows, bytes, inline FROM file \
+            "SELECT id, table_oid, path, rows, bytes, inline, sums FROM file \
              WHERE (?2 IS NULL OR table_oid = ?2) AND begin_snapshot <= ?1 AND (end_snapshot IS NULL OR end_snapshot > ?1) ORDER BY id",
         ))?;
         let rows = sql(statement.query_map(params![at, table], |r| {
@@ -229,6 +231,7 @@ impl Ledger {
                 rows: unsigned(r.get(3)?),
                 bytes: unsigned(r.get(4)?),
                 inline: r.get(5)?,
+                sums: r.get(6)?,
             })
         }))?;
         rows.map(sql).collect()
@@ -394,8 +397,8 @@ fn apply(transaction: &rusqlite::Transaction, change: &Change, snapshot: i64) ->
             }
         }
         Change::FileAdded(file) => run(
-            "INSERT INTO file VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?6, ?7)",
-            params![signed(file.id), file.table, snapshot, file.path, signed(file.rows), signed(file.bytes), file.inline],
+            "INSERT INTO file VALUES (?1, ?2, ?3, NULL, ?4, ?5, ?6, ?7, ?8)",
+            params![signed(file.id), file.table, snapshot, file.path, signed(file.rows), signed(file.bytes), file.inline, file.sums],
         ),
         Change::FileRemoved(file) => {
             run("UPDATE deletion SET end_snapshot = ?2 WHERE file = ?1 AND end_snapshot IS NULL", params![signed(*file), snapshot])?;

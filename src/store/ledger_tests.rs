@@ -12,7 +12,7 @@ fn object(id: &str, body: Option<&str>) -> Change {
 }
 
 fn file(id: u64, rows: u64) -> Change {
-    Change::FileAdded(FileRow { id, table: 7, path: Some(format!("t/x/{id}.parquet")), rows, bytes: 10, inline: None })
+    Change::FileAdded(FileRow { id, table: 7, path: Some(format!("t/x/{id}.parquet")), rows, bytes: 10, inline: None, sums: None })
 }
 
 #[test]

@@ -10,3 +10,4 @@ pub mod fault;
 pub mod history;
 pub mod ledger;
 pub mod rows;
+pub mod sums;

@@ -67,6 +67,8 @@ pub struct FileRow {
     pub bytes: u64,
     /// An Arrow IPC stream of the rows.
     pub inline: Option<Vec<u8>>,
+    /// Checksums of the file, or of the rows ([`Sums`](crate::sums::Sums)); None for those written before there were any.
+    pub sums: Option<Vec<u8>>,
 }
 
 /// One change of a snapshot.

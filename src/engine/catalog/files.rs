@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_store::bitmap::Deleted;
 use squilla_store::rows::FileRow;
+use squilla_store::sums::Sums;
 
 use crate::error::from_arrow;
 
@@ -140,6 +141,8 @@ pub struct DataFile {
     pub inline: Option<Inline>,
     /// Deleted rows.
     pub deleted: Option<Arc<Deleted>>,
+    /// Checksums of the file, or of the rows in the catalog; None for those written before there were any.
+    pub sums: Option<Arc<Sums>>,
     /// Keeps the file.
     pub disk: Arc<OnDisk>,
 }
@@ -162,18 +165,25 @@ impl DataFile {
     /// The row of the catalog.
     pub fn row(&self, table: u32) -> FileRow {
         let inline = self.inline.as_ref().map(|i| i.bytes.as_ref().clone());
-        FileRow { id: self.id, table, path: self.path.clone(), rows: self.rows, bytes: self.bytes, inline }
+        let sums = self.sums.as_ref().map(|s| s.bytes());
+        FileRow { id: self.id, table, path: self.path.clone(), rows: self.rows, bytes: self.bytes, inline, sums }
     }
 
-    /// From the row of the catalog.
+    /// From the row of the catalog. XX001 when rows in it are not those that were written.
     pub fn from_row(row: FileRow, deleted: Option<Deleted>) -> Result<Self> {
+        let sums = row.sums.as_ref().map(|sums| Sums::from_bytes(sums, row.bytes)).transpose()?.map(Arc::new);
+        if let (Some(rows), Some(sums)) = (&row.inline, &sums)
+            && !sums.fit(rows)
+        {
+            return Err(Error::new(Kind::DataCorrupted, "the catalog has rows that are not those that were written"));
+        }
         let inline = row.inline.map(Inline::read).transpose()?;
         let (id, path, rows, bytes) = (row.id, row.path, row.rows, row.bytes);
         let disk = Arc::new(OnDisk::kept());
         if path.is_some() {
             hold(id, &disk);
         }
-        Ok(Self { id, path, rows, bytes, inline, deleted: deleted.map(Arc::new), disk })
+        Ok(Self { id, path, rows, bytes, inline, deleted: deleted.map(Arc::new), sums, disk })
     }
 }
 
@@ -201,6 +211,16 @@ impl Files {
     /// The parts.
     pub fn iter(&self) -> std::slice::Iter<'_, Arc<DataFile>> {
         self.0.iter()
+    }
+
+    /// How many parts at the beginning are the same values as in the other: what came later is behind them.
+    pub fn common(&self, other: &Files) -> usize {
+        self.iter().zip(other.iter()).take_while(|(a, b)| Arc::ptr_eq(a, b)).count()
+    }
+
+    /// The parts from a place on.
+    pub fn from(&self, first: usize) -> &[Arc<DataFile>] {
+        self.0.get(first..).unwrap_or_default()
     }
 
     /// A part by its id.

@@ -51,14 +51,14 @@ fn lost() -> Error {
 /// The difference between two states.
 pub fn difference(before: &CatalogData, after: &CatalogData) -> Difference {
     let mut out = Difference::default();
-    let by_oid = |data: &CatalogData, other: &CatalogData| -> HashMap<u32, (String, Arc<SchemaEntry>)> {
+    let by_oid = |data: &CatalogData, other: &CatalogData| -> Schemas {
         let differs =
             |(name, entry): &(&String, &Arc<SchemaEntry>)| !temporary(name) && !other.schemas.get(*name).is_some_and(|o| Arc::ptr_eq(o, entry));
         data.schemas.iter().filter(differs).map(|(name, entry)| (entry.oid, (name.clone(), Arc::clone(entry)))).collect()
     };
     let (old, mut new) = (by_oid(before, after), by_oid(after, before));
-    let mut old_relations = places(old.values());
-    let new_relations = places(new.values());
+    let mut old_relations = places(&old, &new);
+    let new_relations = places(&new, &old);
     for (oid, was) in old {
         let is = new.remove(&oid);
         if is.as_ref().is_none_or(|is| was.0 != is.0 || !was.1.same_definition(&is.1) || was.1.functions != is.1.functions) {
@@ -80,10 +80,16 @@ pub fn difference(before: &CatalogData, after: &CatalogData) -> Difference {
     out
 }
 
-fn places<'a>(schemas: impl Iterator<Item = &'a (String, Arc<SchemaEntry>)>) -> HashMap<u32, Place> {
+/// Schemas by their OIDs.
+type Schemas = HashMap<u32, (String, Arc<SchemaEntry>)>;
+
+/// The relations of schemas that are not the same values in others.
+fn places(schemas: &Schemas, others: &Schemas) -> HashMap<u32, Place> {
     let mut out = HashMap::new();
-    for (_, entry) in schemas {
-        for (name, relation) in &entry.relations {
+    for (oid, (_, entry)) in schemas {
+        let other = others.get(oid).map(|(_, other)| other);
+        let same = |name: &String, relation: &Arc<Relation>| other.and_then(|o| o.relations.get(name)).is_some_and(|r| Arc::ptr_eq(r, relation));
+        for (name, relation) in entry.relations.iter().filter(|(name, relation)| !same(name, relation)) {
             out.insert(relation.oid, Place { schema: entry.oid, name: name.clone(), relation: Arc::clone(relation) });
         }
     }
@@ -212,6 +218,12 @@ fn relation(base: &Relation, ours: &Relation, current: &Relation) -> Result<Rela
 }
 
 fn files(base: &Files, ours: &Files, current: &Files) -> Result<Files> {
+    // Most transactions only add: then there is nothing to look for, however many parts the table has.
+    if base.common(ours) == base.len() {
+        let mut out = current.clone();
+        out.add(ours.from(base.len()).iter().cloned());
+        return Ok(out);
+    }
     let before: HashMap<u64, &Arc<DataFile>> = base.iter().map(|f| (f.id, f)).collect();
     let after: HashMap<u64, &Arc<DataFile>> = ours.iter().map(|f| (f.id, f)).collect();
     let now: HashMap<u64, &Arc<DataFile>> = current.iter().map(|f| (f.id, f)).collect();
@@ -289,10 +301,12 @@ fn file_changes(oid: u32, before: &Files, after: &Files, out: &mut Vec<Change>, 
     if before.same(after) {
         return;
     }
+    let common = before.common(after);
+    let (before, after) = (before.from(common), after.from(common));
     let old: HashMap<u64, &Arc<DataFile>> = before.iter().map(|f| (f.id, f)).collect();
     let kept: HashSet<u64> = after.iter().map(|f| f.id).collect();
     out.extend(before.iter().filter(|f| !kept.contains(&f.id)).map(|f| Change::FileRemoved(f.id)));
-    for file in after.iter() {
+    for file in after {
         let was = old.get(&file.id);
         if was.is_none() {
             out.push(Change::FileAdded(file.row(oid)));

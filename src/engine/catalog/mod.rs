@@ -59,8 +59,10 @@ impl Catalog {
     /// Fails with 55000 naming the owner's pid when another process has it, with XX001 when the catalog is damaged.
     pub fn open(directory: &Path) -> Result<Arc<Catalog>> {
         disk::create_directory(directory)?;
-        let lock = DirectoryLock::acquire(directory)?;
-        Self::start(Some(directory), directory.join("data"), None, Some(lock))
+        // Plans name files by their whole path, wherever they run.
+        let directory = std::path::absolute(directory).map_err(|e| Error::io(format!("could not find \"{}\"", directory.display()), e))?;
+        let lock = DirectoryLock::acquire(&directory)?;
+        Self::start(Some(&directory), directory.join("data"), None, Some(lock))
     }
 
     /// A catalog that is gone with the process. XX000 when there is no room for temporary files.

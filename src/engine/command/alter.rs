@@ -410,7 +410,7 @@ pub async fn add_constraint(session: &Arc<Session>, target: &Target, constraint:
     let schema = stored_schema(&with.columns)?;
     match &constraint.kind {
         ConstraintKind::PrimaryKey | ConstraintKind::Unique { .. } => {
-            let keys = Keys::new(&with, None)?;
+            let keys = Keys::new(&with, None, &session.database.base().runtime_env().memory_pool)?;
             let mut rows = fitted(sendable(all_rows(session, target).await?, schema), fit, keys);
             while let Some(batch) = rows.next().await {
                 batch.map_err(crate::error::from_datafusion).map_err(|e| unmade(e, &constraint))?;

@@ -12,8 +12,8 @@ use sqlparser::ast::{
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
-use crate::catalog::data::{CatalogData, ColumnEntry, Constraint, ConstraintKind, Identity, Relation, SequenceEntry};
-use crate::command::write;
+use crate::catalog::data::{CatalogData, ColumnEntry, Constraint, ConstraintKind, Identity, SequenceEntry};
+use crate::command::{like, write};
 use crate::session::{Notice, Session};
 use crate::statement::ident_text;
 
@@ -74,7 +74,10 @@ impl Declared {
     pub fn table(session: &Arc<Session>, table: &str, columns: &[ColumnDef], constraints: &[TableConstraint]) -> Result<Self> {
         let mut out = Declared::default();
         for column in columns {
-            out.column(session, table, column)?;
+            match like::is_clause(column) {
+                true => like::add(session, &mut out, table, column)?,
+                false => out.column(session, table, column)?,
+            }
         }
         for constraint in constraints {
             out.constraint(session, table, constraint)?;
@@ -332,17 +335,4 @@ pub fn sequence(options: &[SequenceOptions], type_max: i64) -> Result<SequenceEn
         return Err(Error::invalid_argument(format!("START value ({start}) cannot be greater than MAXVALUE ({max})")));
     }
     Ok(SequenceEntry { start, increment, min, max, cycle, owned_by: None })
-}
-
-/// Columns of another relation as those of a new table.
-pub fn copied(relation: &Relation, defaults: bool) -> Vec<ColumnEntry> {
-    let copy = |c: &ColumnEntry| ColumnEntry {
-        default: c.default.clone().filter(|_| defaults),
-        comment: None,
-        identity: None,
-        id: 0,
-        physical: String::new(),
-        ..c.clone()
-    };
-    relation.columns.iter().map(copy).collect()
 }

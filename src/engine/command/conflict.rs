@@ -2,7 +2,8 @@
 //!
 //! In: the rows to insert and the constraint that they may meet. Out: rows that meet nothing are inserted; the others are
 //! left out, or change the row that they meet. Invariants: of equal new rows DO NOTHING takes the first, and DO UPDATE
-//! fails with 21000; other constraints than the one that is named fail with 23505. The new rows are held in memory.
+//! fails with 21000; other constraints than the one that is named fail with 23505. The new rows are held in memory that is reserved
+//! from the pool.
 //! Deliberately absent: partial and expression indexes as targets.
 
 use std::collections::HashSet;
@@ -14,7 +15,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::row::{RowConverter, SortField};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::TryStreamExt;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast::{
     self, BinaryOperator, ConflictTarget, DoUpdate, Expr, Ident, Join, JoinConstraint, JoinOperator, OnConflictAction, OnInsert, TableWithJoins,
 };
@@ -51,10 +53,18 @@ pub async fn insert(
     let zone = session.settings().get("timezone").to_owned();
     let fit = Arc::new(Fit::new(&target.name, &target.relation.columns, &zone)?);
     // PostgreSQL looks at NOT NULL and CHECK before it looks for conflicts: a row that would be left out can fail.
-    let proposed = checked(session, &target.relation, &target.name, fitted(stream, fit, None)).await?;
-    let batches: Vec<RecordBatch> = proposed.try_collect().await.map_err(from_datafusion)?;
+    let mut proposed = checked(session, &target.relation, &target.name, fitted(stream, fit, None)).await?;
+    let memory = MemoryConsumer::new("rows of ON CONFLICT").register(&session.database.base().runtime_env().memory_pool);
+    let mut batches: Vec<RecordBatch> = Vec::new();
+    while let Some(batch) = proposed.next().await {
+        let batch = batch.map_err(from_datafusion)?;
+        // Twice: they are put together in one piece.
+        memory.try_grow(2 * batch.get_array_memory_size()).map_err(from_datafusion)?;
+        batches.push(batch);
+    }
     let schema = stored_schema(&target.relation.columns)?;
     let rows = concat_batches(&schema, &batches).map_err(from_arrow)?;
+    drop(batches);
     let update = match &conflict.action {
         OnConflictAction::DoNothing => None,
         OnConflictAction::DoUpdate(update) if arbiters.is_empty() => {
@@ -78,9 +88,9 @@ pub async fn insert(
     }
     let gone = plan.gone;
     let into = Into { target, changed: None, keep: returning.is_some() };
-    let (staged, _) = put(session, into, stream_of(all, Arc::clone(&schema)), move || gone).await?;
+    let (staged, _) = put(session, into, stream_of(all, schema), move || gone).await?;
     match returning {
-        Some(returning) => returning.rows(session, target, staged.kept, schema, "INSERT 0").await,
+        Some(returning) => returning.rows(session, target, staged.kept, "INSERT 0").await,
         None => done(format!("INSERT 0 {}", staged.rows)),
     }
 }

@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::LogicalPlan;
-use sqlparser::ast::{
-    self, CreateTable, CreateTableLikeDefaults, CreateTableLikeKind, CreateView, ObjectName, OnCommit, Query, SequenceOptions, SetExpr,
-};
+use sqlparser::ast::{self, CreateTable, CreateView, ObjectName, OnCommit, Query, SequenceOptions, SetExpr};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::catalog::data::{self, CatalogData, ColumnEntry, Materialized, Relation, RelationKind, SchemaEntry};
-use crate::command::columns::{Declared, copied, free_name, name_indexes, sequence};
+use crate::command::columns::{Declared, free_name, name_indexes, sequence};
 use crate::command::data::start;
 use crate::command::ddl::depends_on;
 use crate::command::done;
@@ -117,15 +115,10 @@ pub async fn create_table(session: &Arc<Session>, create: &CreateTable, statemen
         let rows = create_as(session, (schema, name), query, names, statement, parameters, table_of(create)).await?;
         return done(format!("SELECT {rows}"));
     }
-    let mut declared = Declared::default();
-    if let Some(CreateTableLikeKind::Parenthesized(like) | CreateTableLikeKind::Plain(like)) = &create.like {
-        let (_, _, other) = write::find(session, &like.name)?;
-        declared.columns = copied(&other, matches!(like.defaults, Some(CreateTableLikeDefaults::Including)));
+    if create.like.is_some() {
+        return Err(Error::new(Kind::Syntax, "syntax error at or near \"LIKE\"").hint("LIKE stands among the columns: CREATE TABLE t (LIKE other)."));
     }
-    let given = Declared::table(session, &name, &create.columns, &create.constraints)?;
-    declared.columns.extend(given.columns);
-    declared.constraints = given.constraints;
-    declared.sequences = given.sequences;
+    let mut declared = Declared::table(session, &name, &create.columns, &create.constraints)?;
     declared.settle()?;
     make(session, &schema, &name, declared, table_of(create))?;
     done("CREATE TABLE")

@@ -9,6 +9,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit};
 use sqlparser::ast::{self, Insert, Query, SelectItem, SetExpr, TableObject};
 use squilla_core::error::{Error, Kind, Result};
+use squilla_core::types::SqlType;
 
 use crate::catalog::data::{Identity, Relation};
 use crate::command::data::start;
@@ -60,11 +61,16 @@ fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &
             // Where one row has a parameter or DEFAULT, the literals of the others take the type of the column with it.
             let untyped = |e: &ast::Expr| write::is_parameter(e) || write::is_default(e);
             let typed: Vec<bool> = (0..width).map(|i| rows.rows.len() > 1 && rows.rows.iter().any(|r| r.get(i).is_some_and(untyped))).collect();
+            // Text beside an expression is text for the column, too, as each row by itself would have it.
+            let computed = |e: &ast::Expr| !matches!(e, ast::Expr::Value(_));
+            let beside: Vec<bool> = (0..width).map(|i| rows.rows.len() > 1 && rows.rows.iter().any(|r| r.get(i).is_some_and(computed))).collect();
             for row in &mut rows.rows {
                 for (i, value) in row.iter_mut().enumerate() {
                     if let Some(column) = column(i) {
                         let expr = std::mem::replace(value, write::null());
-                        let literal = matches!(expr, ast::Expr::Value(_)) && typed.get(i) == Some(&true);
+                        let text =
+                            beside.get(i) == Some(&true) && is_text(&expr) && !matches!(column.sql_type()?, SqlType::Varchar(_) | SqlType::Char(_));
+                        let literal = text || (matches!(expr, ast::Expr::Value(_)) && typed.get(i) == Some(&true));
                         *value = match (column.identity, overriding) {
                             // The sequence gives one, once.
                             (Some(_), Some(Overriding::User)) => write::null(),
@@ -87,6 +93,10 @@ fn values(session: &Arc<Session>, query: &mut Query, target: &Target, columns: &
         _ => {}
     }
     Ok(())
+}
+
+fn is_text(expr: &ast::Expr) -> bool {
+    matches!(expr, ast::Expr::Value(v) if matches!(v.value, ast::Value::SingleQuotedString(_)))
 }
 
 /// Positions of the table's columns that the statement gives, in the statement's order.
@@ -194,10 +204,7 @@ pub async fn insert(session: &Arc<Session>, insert: &Insert, statement: &Stateme
     let into = Into { target, changed: None, keep: returning.is_some() };
     let (staged, _) = stop.guard(put(session, into, stream, Positions::default)).await?;
     match returning {
-        Some(returning) => {
-            let schema = crate::table::fit::stored_schema(&target.relation.columns)?;
-            returning.rows(session, target, staged.kept, schema, "INSERT 0").await
-        }
+        Some(returning) => returning.rows(session, target, staged.kept, "INSERT 0").await,
         None => done(format!("INSERT 0 {}", staged.rows)),
     }
 }

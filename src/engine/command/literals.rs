@@ -3,14 +3,14 @@
 //! In: an INSERT. Out: its rows in the order of the table's columns, or None when a value has to be computed. Invariant: a
 //! value is one that the planner would have made of the same literal; what it becomes in the column is decided in one place for
 //! both (`table::fit`). Why: planning and running a query costs more than storing a row. Deliberately absent: defaults other than
-//! NULL, identity columns, strings that are read as other types than text.
+//! NULL, identity columns, strings that are read as rarer types.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema};
 use datafusion::common::ScalarValue;
-use sqlparser::ast::{Expr, Insert, SetExpr, UnaryOperator, Value};
+use sqlparser::ast::{CastKind, DataType, Expr, Insert, SetExpr, UnaryOperator, Value};
 use squilla_core::error::Result;
 use squilla_core::types::SqlType;
 
@@ -24,13 +24,21 @@ fn value(expr: &Expr, ty: &SqlType, parameters: &[ScalarValue], negative: bool) 
         Expr::Nested(inner) => value(inner, ty, parameters, negative),
         Expr::UnaryOp { op: UnaryOperator::Minus, expr } if !negative => value(expr, ty, parameters, true),
         Expr::Value(given) => match &given.value {
-            Value::Number(digits, false) if number(ty) => {
-                let signed = if negative { format!("-{digits}") } else { digits.clone() };
-                signed.parse().ok().map(|n| ScalarValue::Int64(Some(n)))
+            Value::Number(digits, false) => {
+                // There is no negative zero among numerics.
+                let signed = if negative && digits.contains(|c| matches!(c, '1'..='9')) { format!("-{digits}") } else { digits.clone() };
+                match ty {
+                    SqlType::Int2 | SqlType::Int4 | SqlType::Int8 => signed.parse().ok().map(|n| ScalarValue::Int64(Some(n))),
+                    // Read from its digits, as a numeric literal is.
+                    SqlType::Float4 | SqlType::Float8 => Some(ScalarValue::Utf8(Some(signed))),
+                    SqlType::Numeric(_) if !signed.contains(['e', 'E']) => Some(ScalarValue::Utf8(Some(signed))),
+                    _ => None,
+                }
             }
             _ if negative => None,
             Value::Null => Some(ScalarValue::Null),
-            Value::SingleQuotedString(text) if matches!(ty, SqlType::Text | SqlType::Varchar(_)) => Some(ScalarValue::Utf8(Some(text.clone()))),
+            Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text) => text_for(text, ty),
+            Value::DollarQuotedString(text) => text_for(&text.value, ty),
             Value::Boolean(b) if *ty == SqlType::Bool => Some(ScalarValue::Boolean(Some(*b))),
             Value::Placeholder(name) => {
                 let number: usize = name.strip_prefix('$')?.parse().ok()?;
@@ -39,12 +47,33 @@ fn value(expr: &Expr, ty: &SqlType, parameters: &[ScalarValue], negative: bool) 
             }
             _ => None,
         },
+        // `'2026-01-02'::date` for a column of that type.
+        Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, format: None, .. } if !negative && is_type(data_type, ty) => {
+            match expr.as_ref() {
+                Expr::Value(given) if matches!(given.value, Value::SingleQuotedString(_) | Value::EscapedStringLiteral(_)) => {
+                    value(expr, ty, parameters, false)
+                }
+                _ => None,
+            }
+        }
         _ => None,
     }
 }
 
-fn number(ty: &SqlType) -> bool {
-    matches!(ty, SqlType::Int2 | SqlType::Int4 | SqlType::Int8 | SqlType::Float4 | SqlType::Float8 | SqlType::Numeric(_))
+/// Whether a cast is to the type of the column, and one that changes nothing of a literal of it.
+fn is_type(given: &DataType, ty: &SqlType) -> bool {
+    !matches!(ty, SqlType::Varchar(_)) && SqlType::parse(&given.to_string()).as_ref() == Some(ty)
+}
+
+/// Text for a column: of types whose literals are read from text, and mean the same at any time (not `now` or `today`).
+fn text_for(text: &str, ty: &SqlType) -> Option<ScalarValue> {
+    let plain = match ty {
+        SqlType::Text | SqlType::Varchar(_) | SqlType::Uuid | SqlType::Json | SqlType::Jsonb => true,
+        SqlType::Date | SqlType::Timestamp | SqlType::Timestamptz => text.starts_with(|c: char| c.is_ascii_digit()),
+        SqlType::Numeric(_) | SqlType::Float8 => text.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.'),
+        _ => false,
+    };
+    plain.then(|| ScalarValue::Utf8(Some(text.to_owned())))
 }
 
 /// The values of one column as an array; None when they are of several types.

@@ -15,6 +15,7 @@ pub mod data;
 pub mod ddl;
 pub mod functions;
 pub mod insert;
+pub mod like;
 pub mod literals;
 pub mod merge;
 pub mod models;

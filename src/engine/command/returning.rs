@@ -7,20 +7,18 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::LogicalPlan;
-use futures::TryStreamExt;
 use sqlparser::ast::{self, Expr, Ident, SelectItem, TableWithJoins, VisitMut, VisitorMut};
 use squilla_core::error::Result;
 
-use crate::command::write::{Target, factor, item, outside, select};
-use crate::error::from_arrow;
-use crate::session::query::rows_of;
+use crate::command::write::{Target, factor, item, select};
+use crate::exec::held::Held;
 use crate::session::{Execution, ResultField, RowsTag, Session};
 use crate::statement::ident_text;
+use crate::table::fit::stored_schema;
 
 const ROWS: &str = "$returned";
 
@@ -58,8 +56,7 @@ impl Returning {
         format!("$other{index}")
     }
 
-    async fn plan(&self, session: &Arc<Session>, target: &Target, batches: Vec<RecordBatch>, schema: SchemaRef) -> Result<LogicalPlan> {
-        let table: Arc<dyn TableProvider> = Arc::new(outside(MemTable::try_new(schema, vec![batches]))?);
+    async fn plan(&self, session: &Arc<Session>, target: &Target, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
         let from = vec![TableWithJoins { relation: factor(ROWS, &target.alias), joins: Vec::new() }];
         let items = self.items.iter().cloned().map(|i| without_others(i, target, self.others.is_empty())).collect::<Vec<_>>();
         let query = select(items.into_iter().flatten().collect(), from, None)?;
@@ -68,26 +65,25 @@ impl Returning {
 
     /// The columns of the result, over rows of this schema.
     pub async fn fields(&self, session: &Arc<Session>, target: &Target, schema: SchemaRef) -> Result<Vec<ResultField>> {
-        let plan = self.plan(session, target, Vec::new(), schema).await?;
+        let plan = self.plan(session, target, Arc::new(EmptyTable::new(schema))).await?;
         Ok(session.result_fields(&plan))
     }
 
-    /// The rows of the result; `word` begins the command tag.
-    pub async fn rows(
-        &self,
-        session: &Arc<Session>,
-        target: &Target,
-        batches: Vec<RecordBatch>,
-        schema: SchemaRef,
-        word: &'static str,
-    ) -> Result<Execution> {
-        let plan = self.plan(session, target, batches, schema).await?;
-        let fields = Arc::new(session.result_fields(&plan));
-        let rows: Vec<RecordBatch> = session.run_within(plan).await?.try_collect().await?;
-        let stream = match rows.first() {
-            Some(first) => rows_of(arrow::compute::concat_batches(&first.schema(), &rows).map_err(from_arrow)?),
-            None => Box::pin(futures::stream::empty()),
+    /// The rows of the result over those that were written; `word` begins the command tag. They are all there before the
+    /// statement is over: an error among them is the statement's.
+    pub async fn rows(&self, session: &Arc<Session>, target: &Target, written: Option<Held>, word: &'static str) -> Result<Execution> {
+        let table: Arc<dyn TableProvider> = match written {
+            Some(held) => held.table(stored_schema(&target.relation.columns)?)?,
+            None => Arc::new(EmptyTable::new(stored_schema(&target.relation.columns)?)),
         };
+        self.rows_over(session, target, table, word).await
+    }
+
+    /// The same over a table of the rows and what else RETURNING needs.
+    pub async fn rows_over(&self, session: &Arc<Session>, target: &Target, table: Arc<dyn TableProvider>, word: &'static str) -> Result<Execution> {
+        let plan = self.plan(session, target, table).await?;
+        let fields = Arc::new(session.result_fields(&plan));
+        let stream = session.held_within(plan).await?.stream();
         Ok(Execution::Rows { fields, stream, tag: RowsTag::Changed(word) })
     }
 }

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
@@ -24,6 +24,7 @@ use crate::command::data::start;
 use crate::command::done;
 use crate::command::returning::Returning;
 use crate::command::write::{self, Into, Positions, TARGET, Target, assignable, inside, item, put, select, values};
+use crate::exec::held::beside_each_other;
 use crate::session::query::sendable;
 use crate::session::{Execution, Session};
 use crate::statement::{Statement, ident_text, name_parts};
@@ -187,7 +188,7 @@ pub async fn update(session: &Arc<Session>, update: &Update, statement: &Stateme
     let running = start(session, plan, &statement.text, parameters).await?;
     let positions = Arc::new(Mutex::new(Positions::default()));
     // What RETURNING reads of other tables, in the order of the rows.
-    let extras = Arc::new(Mutex::new(Vec::new()));
+    let extras = Arc::new(Mutex::new(session.holder()));
     let target = &found.target;
     let (seen, beside, relation, width) = (Arc::clone(&positions), Arc::clone(&extras), target.relation.clone(), target.relation.columns.len());
     let mut fields = running.schema.fields().iter().skip(2).take(width).zip(&relation.columns);
@@ -196,7 +197,7 @@ pub async fn update(session: &Arc<Session>, update: &Update, statement: &Stateme
         let batch = inside(seen.lock().take(&batch?))?;
         let rest: Vec<usize> = (2 + width..batch.num_columns()).collect();
         if !rest.is_empty() {
-            beside.lock().push(batch.project(&rest)?);
+            inside(beside.lock().push(batch.project(&rest)?))?;
         }
         inside(values(&batch, 2, &relation))
     });
@@ -205,21 +206,16 @@ pub async fn update(session: &Arc<Session>, update: &Update, statement: &Stateme
     let gone = || std::mem::take(&mut *positions.lock());
     let (staged, count) = running.frame.stop.guard(put(session, into, rows, gone)).await?;
     let Some(returning) = &found.returning else { return done(format!("UPDATE {count}")) };
-    let beside = std::mem::take(&mut *extras.lock());
-    let (batches, schema) = beside_each_other(staged.kept, beside, target)?;
-    returning.rows(session, target, batches, schema, "UPDATE").await
-}
-
-/// Rows of the table with other columns beside them.
-fn beside_each_other(rows: Vec<RecordBatch>, others: Vec<RecordBatch>, target: &Target) -> Result<(Vec<RecordBatch>, SchemaRef)> {
-    let stored = crate::table::fit::stored_schema(&target.relation.columns)?;
-    let (Some(first), Some(_)) = (others.first(), rows.first()) else { return Ok((rows, stored)) };
-    let others = arrow::compute::concat_batches(&first.schema(), &others).map_err(crate::error::from_arrow)?;
-    let rows = arrow::compute::concat_batches(&stored, &rows).map_err(crate::error::from_arrow)?;
-    let fields: Vec<_> = stored.fields().iter().chain(others.schema().fields().iter()).cloned().collect();
-    let schema = Arc::new(Schema::new(fields));
-    let columns = rows.columns().iter().chain(others.columns()).cloned().collect();
-    Ok((vec![RecordBatch::try_new(Arc::clone(&schema), columns).map_err(crate::error::from_arrow)?], schema))
+    let beside = std::mem::replace(&mut *extras.lock(), session.holder()).finish()?;
+    match (staged.kept, beside.schema()) {
+        (Some(rows), Some(others)) => {
+            let stored = crate::table::fit::stored_schema(&target.relation.columns)?;
+            let fields: Vec<_> = stored.fields().iter().chain(others.fields().iter()).cloned().collect();
+            let table = beside_each_other(vec![rows, beside.clone()], Arc::new(Schema::new(fields)))?;
+            returning.rows_over(session, target, table, "UPDATE").await
+        }
+        (kept, _) => returning.rows(session, target, kept, "UPDATE").await,
+    }
 }
 
 /// DELETE
@@ -232,12 +228,12 @@ pub async fn delete(session: &Arc<Session>, delete: &Delete, statement: &Stateme
     let plan = found.plan(session, &statement.text).await?;
     let running = start(session, plan, &statement.text, parameters).await?;
     let mut positions = Positions::default();
-    let mut kept = Vec::new();
+    let mut kept = found.returning.as_ref().map(|_| session.holder());
     let mut stream = running.stream;
     while let Some(batch) = running.frame.stop.guard(async { stream.next().await.transpose() }).await? {
         let batch = positions.take(&batch)?;
-        if found.returning.is_some() && batch.num_rows() > 0 {
-            kept.push(batch.project(&(2..batch.num_columns()).collect::<Vec<_>>()).map_err(crate::error::from_arrow)?);
+        if let Some(kept) = &mut kept {
+            kept.push(batch.project(&(2..batch.num_columns()).collect::<Vec<_>>()).map_err(crate::error::from_arrow)?)?;
         }
     }
     let count = positions.len();
@@ -246,12 +242,13 @@ pub async fn delete(session: &Arc<Session>, delete: &Delete, statement: &Stateme
         positions.apply(data.relation_mut(&schema, &name)?);
         Ok(())
     })?;
-    let Some(returning) = &found.returning else { return done(format!("DELETE {count}")) };
-    let schema = match kept.first() {
-        Some(first) => first.schema(),
-        None => crate::table::fit::stored_schema(&target.relation.columns)?,
+    let (Some(returning), Some(kept)) = (&found.returning, kept) else { return done(format!("DELETE {count}")) };
+    let kept = kept.finish()?;
+    let table = match kept.schema() {
+        Some(schema) => kept.table(Arc::clone(schema))?,
+        None => Arc::new(EmptyTable::new(crate::table::fit::stored_schema(&target.relation.columns)?)),
     };
-    returning.rows(session, target, kept, schema, "DELETE").await
+    returning.rows_over(session, target, table, "DELETE").await
 }
 
 /// Takes all rows away: how many there were.

@@ -3,25 +3,23 @@
 //! In: `WITH a AS (INSERT ... RETURNING ...), ... SELECT | INSERT | UPDATE | DELETE`. Out: the rows of the last part. Invariants:
 //! the parts run in the order in which they are written, in one transaction; all of them read the tables as they were before the
 //! statement, and see each other by RETURNING alone; a row is changed by the first part that means it. Deliberately absent:
-//! streaming between the parts: what RETURNING gives, and queries that other parts read, are held in memory.
+//! streaming between the parts: what RETURNING gives, and queries that other parts read, are kept (`exec::held`).
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::datasource::MemTable;
-use futures::TryStreamExt;
+use datafusion::datasource::empty::EmptyTable;
 use futures::future::BoxFuture;
 use sqlparser::ast::{self, Cte, Query, SetExpr, With};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
 
 use crate::command;
-use crate::error::{from_arrow, from_datafusion};
-use crate::session::query::rows_of;
-use crate::session::{Execution, ResultField, RowsTag, Session};
+use crate::error::from_datafusion;
+use crate::exec::held::Held;
+use crate::session::{Execution, ResultField, RowStream, RowsTag, Session};
 use crate::statement::{Statement, StatementKind, ident_text};
 
 /// The statement that a query is in truth, when it changes rows.
@@ -136,37 +134,35 @@ fn types_of<'a>(session: &'a Arc<Session>, part: &'a Statement, given: &'a [Opti
     Box::pin(command::parameter_types(session, part, given))
 }
 
-fn table(fields: &[ResultField], batches: Vec<RecordBatch>, alias: &ast::TableAlias) -> Result<Arc<dyn TableProvider>> {
+fn table(fields: &[ResultField], rows: Option<Held>, alias: &ast::TableAlias) -> Result<Arc<dyn TableProvider>> {
     if alias.columns.len() > fields.len() {
         let message =
             format!("WITH query \"{}\" has {} columns available but {} columns specified", alias.name.value, fields.len(), alias.columns.len());
         return Err(Error::new(Kind::InvalidColumnReference, message));
     }
     let name = |i: usize, field: &ResultField| alias.columns.get(i).map_or_else(|| field.name.clone(), |c| ident_text(&c.name));
-    let given = batches.first().map(RecordBatch::schema);
+    let given = rows.as_ref().and_then(Held::schema);
     let column = |(i, field): (usize, &ResultField)| -> Field {
-        match given.as_ref().and_then(|s| s.fields().get(i)) {
+        match given.and_then(|s| s.fields().get(i)) {
             Some(known) => known.as_ref().clone().with_name(name(i, field)).with_nullable(true),
             None => field.ty.field(name(i, field)),
         }
     };
     let schema = Arc::new(Schema::new(fields.iter().enumerate().map(column).collect::<Vec<_>>()));
-    let batches = batches.into_iter().map(|batch| {
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        RecordBatch::try_new_with_options(Arc::clone(&schema), batch.columns().to_vec(), &options).map_err(from_arrow)
-    });
-    let batches = batches.collect::<Result<Vec<_>>>()?;
-    Ok(Arc::new(MemTable::try_new(schema, vec![batches]).map_err(from_datafusion)?))
+    match rows {
+        Some(rows) => rows.table(schema),
+        None => Ok(Arc::new(EmptyTable::new(schema))),
+    }
 }
 
 /// The columns of a query and, when it runs, its rows.
-async fn select(session: &Arc<Session>, query: Query, statement: &Statement, work: Work<'_>) -> Result<(Vec<ResultField>, Vec<RecordBatch>)> {
+async fn select(session: &Arc<Session>, query: Query, statement: &Statement, work: Work<'_>) -> Result<(Vec<ResultField>, Option<Held>)> {
     let plan = session.plan_query(ast::Statement::Query(Box::new(query)), &statement.source, &[]).await?;
     let fields = session.result_fields(&plan);
-    let Work::Run(parameters) = work else { return Ok((fields, Vec::new())) };
+    let Work::Run(parameters) = work else { return Ok((fields, None)) };
     let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters.to_vec())).map_err(from_datafusion)? };
-    let rows = session.run_within(plan).await?.try_collect().await?;
-    Ok((fields, rows))
+    let rows = session.held_within(plan).await?;
+    Ok((fields, Some(rows)))
 }
 
 /// A statement that changes rows: what RETURNING gives, None without.
@@ -175,17 +171,16 @@ async fn changed(
     sql: &ast::Statement,
     statement: &Statement,
     work: Work<'_>,
-) -> Result<(Option<(Vec<ResultField>, Vec<RecordBatch>)>, Option<Execution>)> {
+) -> Result<(Option<(Vec<ResultField>, Option<Held>)>, Option<Execution>)> {
     let part = part_of(statement, sql.clone());
     let Work::Run(parameters) = work else {
-        return Ok((fields_of(session, &part).await?.map(|fields| (fields, Vec::new())), None));
+        return Ok((fields_of(session, &part).await?.map(|fields| (fields, None)), None));
     };
     match run_part(session, &part, parameters.to_vec()).await? {
         Execution::Rows { fields, stream, tag } => {
-            let rows: Vec<RecordBatch> = stream.try_collect().await?;
-            let again =
-                Execution::Rows { fields: Arc::clone(&fields), stream: Box::pin(futures::stream::iter(rows.clone().into_iter().map(Ok))), tag };
-            Ok((Some((fields.to_vec(), rows)), Some(again)))
+            let rows = Held::all(session.database.base().runtime_env(), stream).await?;
+            let again = Execution::Rows { fields: Arc::clone(&fields), stream: rows.stream(), tag };
+            Ok((Some((fields.to_vec(), Some(rows))), Some(again)))
         }
         other => Ok((None, Some(other))),
     }
@@ -291,10 +286,7 @@ pub async fn run(session: &Arc<Session>, sql: &ast::Statement, statement: &State
     match parts.last {
         Last::Query(query) => {
             let (fields, rows) = select(session, Query { with, ..*query }, statement, work).await?;
-            let stream = match rows.first() {
-                Some(first) => rows_of(arrow::compute::concat_batches(&first.schema(), &rows).map_err(from_arrow)?),
-                None => Box::pin(futures::stream::empty()),
-            };
+            let stream = rows.map_or_else(|| Box::pin(futures::stream::empty()) as RowStream, |rows| rows.stream());
             Ok(Execution::Rows { fields: Arc::new(fields), stream, tag: RowsTag::Select })
         }
         Last::Change(sql) => {

@@ -245,11 +245,12 @@ pub async fn put(
 ) -> Result<(Staged, u64)> {
     let Into { target, changed, keep } = into;
     let relation = &target.relation;
-    let keys = Keys::new(relation, changed.as_deref())?;
+    let keys = Keys::new(relation, changed.as_deref(), &session.database.base().runtime_env().memory_pool)?;
     let zone = session.settings().get("timezone").to_owned();
     let fit = Arc::new(Fit::new(&target.name, &relation.columns, &zone)?);
     let rows = fitted(stream, fit, keys.clone());
     let rows = checked(session, relation, &target.name, rows).await?;
+    let keep = keep.then(|| session.holder());
     let staged = session.database.store.stage(relation, rows, keep).await?;
     let gone = gone();
     if let Some(keys) = keys {

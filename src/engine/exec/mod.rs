@@ -4,6 +4,7 @@ pub mod cancel;
 pub mod conform;
 pub mod env;
 pub mod expand;
+pub mod held;
 pub mod invoke;
 pub mod measure;
 pub mod pack;

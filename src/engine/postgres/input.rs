@@ -24,6 +24,19 @@ fn invalid(ty: &SqlType, text: &str) -> Error {
     Error::new(Kind::InvalidText, format!("invalid input syntax for type {}: \"{text}\"", ty.name()))
 }
 
+/// The error of text that is no value of a type of numbers or times: 22003 for a number that is too large, else 22P02.
+fn unread(ty: &SqlType, text: &str) -> Error {
+    let trimmed = text.trim();
+    let digits = trimmed.strip_prefix(['-', '+']).unwrap_or(trimmed);
+    match ty {
+        SqlType::Int2 | SqlType::Int4 | SqlType::Int8 if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Error::new(Kind::OutOfRange, format!("value \"{text}\" is out of range for type {}", ty.name()))
+        }
+        SqlType::Numeric(_) if trimmed.parse::<f64>().is_ok_and(f64::is_finite) => Error::new(Kind::OutOfRange, "numeric field overflow"),
+        _ => invalid(ty, text),
+    }
+}
+
 /// `source` as a column of `ty`; `dimensions` is the n of `vector(n)`. Times without a zone are UTC.
 pub fn convert(source: &ArrayRef, ty: &SqlType, dimensions: Option<usize>) -> Result<ArrayRef> {
     convert_in(source, ty, dimensions, "UTC")
@@ -164,7 +177,7 @@ fn from_text(source: &StringArray, ty: &SqlType, zone: &str) -> Result<ArrayRef>
             let options = CastOptions { safe: true, ..Default::default() };
             let column = cast_with_options(&trimmed, &ty.arrow(), &options).map_err(crate::error::from_arrow)?;
             if let Some(row) = (0..source.len()).find(|row| source.is_valid(*row) && column.is_null(*row)) {
-                return Err(invalid(ty, source.value(row)));
+                return Err(unread(ty, source.value(row)));
             }
             column
         }

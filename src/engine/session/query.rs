@@ -22,6 +22,7 @@ use tracing::Instrument;
 use crate::catalog::data::{CatalogData, SUPERUSER};
 use crate::catalog::roles::Object;
 use crate::error::{from_datafusion, to_datafusion};
+use crate::exec::held::{Held, Holder};
 use crate::exec::row_errors::StatementErrors;
 use crate::plan::lift;
 use crate::postgres::column_names;
@@ -356,6 +357,17 @@ impl Session {
         let frame = self.frame_within()?;
         let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
         self.start(&frame, physical)
+    }
+
+    /// A place for rows that a statement keeps.
+    pub fn holder(&self) -> Holder {
+        Holder::new(self.database.base().runtime_env())
+    }
+
+    /// The rows of a plan, run as a part of the statement that runs.
+    pub async fn held_within(self: &Arc<Self>, plan: LogicalPlan) -> Result<Held> {
+        let rows = self.run_within(plan).await?;
+        Held::all(self.database.base().runtime_env(), rows).await
     }
 
     /// Starts a physical plan.

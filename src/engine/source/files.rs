@@ -11,7 +11,7 @@ use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::Files;
 use squilla_core::values::FileRef;
+use squilla_store::sums::Sums;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::buckets::{Connection, credentials_hint, retries};
@@ -61,6 +62,15 @@ pub struct FileAccess {
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
     local: Arc<Semaphore>,
     http: OnceLock<HttpClient>,
+    sums: Mutex<Expected>,
+}
+
+/// Checksums of local files by their path, while somebody holds them.
+#[derive(Debug, Default)]
+struct Expected {
+    files: HashMap<PathBuf, Weak<Sums>>,
+    /// So many entries are a reason to look for those that nobody needs.
+    most: usize,
 }
 
 /// Hands out the one HTTP client, so that all URLs share its connections.
@@ -82,7 +92,33 @@ impl FileAccess {
     /// With other bounds.
     pub fn with_options(options: AccessOptions) -> Arc<Self> {
         let local = Arc::new(Semaphore::new(options.local_reads.max(1)));
-        Arc::new(Self { options, stores: Mutex::default(), connections: Mutex::default(), hosts: Mutex::default(), local, http: OnceLock::new() })
+        Arc::new(Self {
+            options,
+            stores: Mutex::default(),
+            connections: Mutex::default(),
+            hosts: Mutex::default(),
+            local,
+            http: OnceLock::new(),
+            sums: Mutex::default(),
+        })
+    }
+
+    /// What scans read of this local file has these checksums, or is XX001.
+    pub fn expect_sums(&self, path: &Path, sums: &Arc<Sums>) {
+        let mut expected = self.sums.lock();
+        if expected.files.get(path).is_some_and(|known| known.as_ptr() == Arc::as_ptr(sums)) {
+            return;
+        }
+        if expected.files.len() >= expected.most {
+            expected.files.retain(|_, sums| sums.strong_count() > 0);
+            expected.most = (2 * expected.files.len()).max(1024);
+        }
+        expected.files.insert(path.to_owned(), Arc::downgrade(sums));
+    }
+
+    /// The checksums of a local file, where it has any.
+    pub(crate) fn sums(&self, path: &Path) -> Option<Arc<Sums>> {
+        self.sums.lock().files.get(path)?.upgrade()
     }
 
     /// Puts a store behind a bucket of S3, in place of the one made from the environment.

@@ -132,6 +132,7 @@ impl AccessStore {
             None => 0..size,
             Some(range) => range.as_range(size).map_err(|e| Error::new(squilla_core::error::Kind::Io, format!("\"{}\": {e}", path.display())))?,
         };
+        let sums = self.access.sums(path);
         let meta = ObjectMeta {
             location: location.clone(),
             last_modified: metadata.modified().map(DateTime::<Utc>::from).unwrap_or_default(),
@@ -139,7 +140,16 @@ impl AccessStore {
             e_tag: Some(local_etag(&metadata)),
             version: None,
         };
-        Ok(GetResult { payload: GetResultPayload::File(file, path.to_owned()), meta, range, attributes: Attributes::new() })
+        let payload = match sums {
+            None => GetResultPayload::File(file, path.to_owned()),
+            Some(_) if options.head => GetResultPayload::File(file, path.to_owned()),
+            Some(sums) => {
+                let (path, range) = (path.to_owned(), range.clone());
+                let bytes = blocking(move || sums.read(&file, &path, &range)).await?;
+                GetResultPayload::Stream(stream::once(async { Ok(bytes) }).boxed())
+            }
+        };
+        Ok(GetResult { payload, meta, range, attributes: Attributes::new() })
     }
 
     async fn get_remote(&self, remote: &Location, options: GetOptions) -> Result<GetResult> {
@@ -181,10 +191,14 @@ impl ObjectStore for AccessStore {
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> object_store::Result<Vec<Bytes>> {
         match location_of(location).map_err(foreign)? {
             Location::Local(path) => {
-                let ranges = ranges.to_vec();
+                let (ranges, sums) = (ranges.to_vec(), self.access.sums(&path));
                 blocking(move || {
                     let (file, _) = open_local(&path)?;
-                    ranges.iter().map(|range| read_range(&file, &path, range)).collect()
+                    let read = |range| match &sums {
+                        Some(sums) => sums.read(&file, &path, range),
+                        None => read_range(&file, &path, range),
+                    };
+                    ranges.iter().map(read).collect()
                 })
                 .await
                 .map_err(foreign)

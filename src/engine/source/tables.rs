@@ -12,6 +12,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
@@ -103,6 +104,12 @@ static SOURCES: &[SourceDeclaration] = &[
         columns: Vec::new,
         comment: "The objects of JSON files, one a line or in one array.",
     },
+    SourceDeclaration {
+        name: "read_arrow",
+        parameters: &[required("path"), optional("hive", "boolean", "false"), optional("schema", "text", "NULL")],
+        columns: Vec::new,
+        comment: "The rows of Arrow IPC files and streams (Feather).",
+    },
     SourceDeclaration { name: "read_text", parameters: &[required("pattern")], columns: text::columns, comment: "The lines of text files." },
 ];
 
@@ -181,9 +188,10 @@ pub fn check_external(format: &str, location: &str, options: &[(String, String)]
 }
 
 fn external_call(format: &str, location: &str, options: &[(String, String)]) -> Result<(SourceCall, &'static SourceDeclaration)> {
-    let formats = ["parquet", "csv", "json", "text"];
+    let formats = ["parquet", "csv", "json", "arrow", "text"];
     let wanted = match format.to_lowercase().as_str() {
         "ndjson" | "jsonl" => "json".to_owned(),
+        "feather" | "ipc" => "arrow".to_owned(),
         other => other.to_owned(),
     };
     let declaration = formats.contains(&wanted.as_str()).then(|| SOURCES.iter().find(|d| d.name.strip_prefix("read_") == Some(&wanted))).flatten();
@@ -281,6 +289,7 @@ impl Spec {
         Ok(match self.format {
             "parquet" => (Arc::new(ParquetFormat::new().with_options(state.default_table_options().parquet).with_skip_metadata(false)), Vec::new()),
             "csv" => (Arc::new(csv_reader(arguments, sample)?), Vec::new()),
+            "arrow" => (Arc::new(ArrowFormat), Vec::new()),
             "json" => {
                 let compression = compression(arguments, sample)?;
                 let (array, keys) = peek_json(access, sample, compression).await?;
@@ -291,14 +300,15 @@ impl Spec {
     }
 
     async fn infer(&self, access: &Arc<FileAccess>, format: &Arc<dyn FileFormat>, sample: &[FileRef], state: &dyn Session) -> Result<SchemaRef> {
-        let sample: Vec<&FileRef> = sample.iter().filter(|f| self.format == "parquet" || f.size != Some(0)).collect();
+        let typed = matches!(self.format, "parquet" | "arrow");
+        let sample: Vec<&FileRef> = sample.iter().filter(|f| typed || f.size != Some(0)).collect();
         if sample.is_empty() {
             return Err(Error::new(Kind::UndefinedFile, format!("no file with rows matches \"{}\"", self.patterns.join("\", \"")))
                 .hint("Columns are inferred from files. Name them with schema => where there may be none."));
         }
         object::register(state.runtime_env(), access)?;
         let store = state.runtime_env().object_store(object::store_url()?).map_err(from_datafusion)?;
-        let canonical = self.format != "parquet";
+        let canonical = !typed;
         // One at a time: metadata of files differs, and would keep their schemas from merging.
         let mut schemas = Vec::with_capacity(sample.len());
         for file in sample {

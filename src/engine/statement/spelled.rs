@@ -2,7 +2,7 @@
 //!
 //! In: the tokens of a text. Out: the same statements in words that the parser knows: `OPERATOR(pg_catalog.=)` is `=`, `FROM ONLY
 //! t` is `FROM t` (no table has children), ABORT is ROLLBACK; the estimates of CREATE FUNCTION and the name of an identity's
-//! sequence are left out. Invariant: tokens that stay keep their places in the text. Deliberately absent: anything that has
+//! sequence are left out; LIKE among columns is a column (`command::like`). Invariant: tokens that stay keep their places in the text. Deliberately absent: anything that has
 //! to be parsed.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -25,7 +25,54 @@ pub fn known(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if any(&tokens, "IDENTITY") || any(&tokens, "FUNCTION") {
         tokens = without_options(tokens);
     }
+    if any(&tokens, "LIKE") && any(&tokens, "CREATE") {
+        tokens = likes(tokens);
+    }
     tokens
+}
+
+/// `LIKE s.t INCLUDING ALL` among the columns of CREATE TABLE as the column `"$like" "s"."t"(including_all)`.
+fn likes(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut out: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    // The words of the statement so far; what a clause of columns has before it; whether the options of one have begun.
+    let (mut create, mut table, mut before, mut clause, mut options) = (false, false, None, false, false);
+    for mut token in tokens {
+        let (now, span) = (token.token.clone(), token.span);
+        if matches!(now, Token::Whitespace(_)) {
+            out.push(token);
+            continue;
+        }
+        let option = is_word(&now, "INCLUDING") || is_word(&now, "EXCLUDING");
+        if clause && matches!(before, Some(Token::Word(_))) && (option || matches!(now, Token::Comma | Token::RParen)) {
+            if option {
+                token.token = if options { Token::Comma } else { Token::LParen };
+                options = true;
+            } else {
+                clause = false;
+                if options {
+                    out.push(TokenWithSpan { token: Token::RParen, span });
+                }
+            }
+        } else if let (true, Token::Word(word)) = (clause, &now) {
+            let asked = before.as_ref().and_then(|b| ["INCLUDING", "EXCLUDING"].into_iter().find(|w| is_word(b, w)));
+            token.token = match asked {
+                Some(asked) => Token::make_word(&format!("{asked}_{}", word.value).to_lowercase(), None),
+                None if word.quote_style.is_none() => Token::make_word(&word.value.to_lowercase(), Some('"')),
+                None => now.clone(),
+            };
+        } else if table && is_word(&now, "LIKE") && matches!(before, Some(Token::LParen | Token::Comma)) {
+            (clause, options) = (true, false);
+            token.token = Token::make_word(crate::command::like::COLUMN, Some('"'));
+        }
+        match now {
+            Token::SemiColon => (create, table, clause) = (false, false, false),
+            _ if before.as_ref().is_none_or(|b| *b == Token::SemiColon) => create = is_word(&now, "CREATE"),
+            _ => table |= create && is_word(&now, "TABLE"),
+        }
+        before = Some(now);
+        out.push(token);
+    }
+    out
 }
 
 /// Without `COST n` and `ROWS n` of CREATE FUNCTION, and without `SEQUENCE NAME s` of an identity.

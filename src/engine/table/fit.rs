@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
@@ -138,8 +138,26 @@ fn typed(given: &ArrayRef, have: &DataType, want: &DataType, ty: &SqlType, zone:
     }
     // Not "safe": a value that does not fit is an error, never NULL.
     let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let cast = cast_with_options(given, want, &strict).map_err(from_arrow)?;
+    let rounded = if want.is_integer() { rounded(given)? } else { None };
+    let cast = cast_with_options(rounded.as_ref().unwrap_or(given), want, &strict).map_err(from_arrow)?;
     conform(&cast, want)
+}
+
+/// Fractions on their way into an integer: those of numerics are rounded half away from zero, of floats half to even.
+fn rounded(given: &ArrayRef) -> Result<Option<ArrayRef>> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let whole = |ty: DataType| cast_with_options(given, &ty, &strict).map(Some).map_err(from_arrow);
+    match given.data_type() {
+        DataType::Decimal128(_, scale) if *scale > 0 => whole(DataType::Decimal128(38, 0)),
+        DataType::Decimal256(_, scale) if *scale > 0 => whole(DataType::Decimal256(76, 0)),
+        DataType::Float32 => {
+            Ok(given.as_primitive_opt::<Float32Type>().map(|f| Arc::new(f.unary::<_, Float32Type>(f32::round_ties_even)) as ArrayRef))
+        }
+        DataType::Float64 => {
+            Ok(given.as_primitive_opt::<Float64Type>().map(|f| Arc::new(f.unary::<_, Float64Type>(f64::round_ties_even)) as ArrayRef))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// Vectors of the declared length, or 22000.

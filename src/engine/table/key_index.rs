@@ -21,11 +21,13 @@ use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parking_lot::Mutex;
 use squilla_core::error::{Error, Kind, Result};
+use squilla_store::sums::Sums;
 
+use super::checked::Checked;
 use super::fit::scan_field;
 use crate::catalog::data::ColumnEntry;
+use crate::catalog::files::DataFile;
 use crate::error::{from_arrow, from_datafusion};
-use crate::sink::parquet::from_parquet;
 use crate::source::files::blocking;
 
 /// Bytes of all indexes.
@@ -187,18 +189,18 @@ fn hashes(arrays: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
 
 impl KeyIndexes {
     /// The rows of a file that may have one of the keys, in order; None when the file has to be read to know.
-    pub async fn rows(&self, file: u64, rows: u64, path: &Path, wanted: &Wanted) -> Result<Option<Vec<u32>>> {
-        let id = (file, wanted.columns.iter().map(|c| (c.id, c.ty.clone())).collect::<Vec<_>>());
+    pub async fn rows(&self, file: &DataFile, path: &Path, wanted: &Wanted) -> Result<Option<Vec<u32>>> {
+        let id = (file.id, wanted.columns.iter().map(|c| (c.id, c.ty.clone())).collect::<Vec<_>>());
         let known = self.0.lock().get(&id);
         let index = match known {
             Some(index) => index,
             None => {
                 // One question is no reason to read all keys, nor is a file whose index would drive all others out.
-                if rows > (CACHE_BYTES / 32) as u64 || !self.0.lock().ask(&id) {
+                if file.rows > (CACHE_BYTES / 32) as u64 || !self.0.lock().ask(&id) {
                     return Ok(None);
                 }
-                let (path, columns) = (path.to_owned(), wanted.columns.clone());
-                let Some(made) = blocking(move || build(path, &columns)).await? else { return Ok(None) };
+                let (path, columns, sums) = (path.to_owned(), wanted.columns.clone(), file.sums.clone());
+                let Some(made) = blocking(move || build(path, sums, &columns)).await? else { return Ok(None) };
                 let made = Arc::new(made);
                 self.0.lock().put(id, &made);
                 made
@@ -212,16 +214,15 @@ impl KeyIndexes {
 }
 
 /// Reads the keys of a file; None when it is older than one of the columns.
-fn build(path: PathBuf, columns: &[ColumnEntry]) -> Result<Option<KeyIndex>> {
+fn build(path: PathBuf, sums: Option<Arc<Sums>>, columns: &[ColumnEntry]) -> Result<Option<KeyIndex>> {
     let damaged = |e: &dyn std::fmt::Display| Error::new(Kind::DataCorrupted, format!("could not read \"{}\": {e}", path.display()));
-    let file = std::fs::File::open(&path).map_err(|e| Error::io(format!("could not open \"{}\"", path.display()), e))?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(from_parquet)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Checked::open(&path, sums)?).map_err(|e| damaged(&e))?;
     let names: Vec<&str> = columns.iter().map(ColumnEntry::physical).collect();
     if names.iter().any(|name| reader.schema().index_of(name).is_err()) {
         return Ok(None);
     }
     let mask = ProjectionMask::columns(reader.parquet_schema(), names.iter().copied());
-    let reader = reader.with_projection(mask).with_batch_size(8192).build().map_err(from_parquet)?;
+    let reader = reader.with_projection(mask).with_batch_size(8192).build().map_err(|e| damaged(&e))?;
     let types = columns.iter().map(|c| Ok(scan_field(c)?.data_type().clone())).collect::<Result<Vec<_>>>()?;
     let mut entries: Vec<u64> = Vec::new();
     for batch in reader {

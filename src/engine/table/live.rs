@@ -1,7 +1,7 @@
 //! Leaving deleted rows out of batches.
 //!
 //! In: rows with the file that they are in and their place in it ([`FILE`](super::scan::FILE), [`ROW`](super::scan::ROW)), and
-//! the deleted rows of each file. Out: the rows that are left, in order. Invariant: the deleted rows are those of one state of
+//! the deleted rows of each file. Out: the rows that are left, in order, with the columns that are wanted of them. Invariant: the deleted rows are those of one state of
 //! the catalog. Why not the reader: it takes rows to be left out as a list of runs, and walks that list several times for
 //! each scan, which costs more than reading when the runs are short. Deliberately absent: a form for the wire: plans that
 //! leave the process give the reader its list.
@@ -17,10 +17,12 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
+    ReplaceChildrenOptions, StatisticsArgs,
 };
 use futures::StreamExt;
 use squilla_store::bitmap::Deleted;
@@ -33,19 +35,29 @@ pub type DeletedRows = Arc<HashMap<i64, Arc<Deleted>>>;
 pub struct LiveExec {
     input: Arc<dyn ExecutionPlan>,
     deleted: DeletedRows,
+    /// So many columns of the input are given on: all others are only looked at.
+    width: usize,
     /// Of the rows that are left.
     statistics: Arc<Statistics>,
+    properties: Arc<PlanProperties>,
 }
 
 impl LiveExec {
-    /// Over a scan with positions.
-    pub fn new(input: Arc<dyn ExecutionPlan>, deleted: DeletedRows, statistics: Arc<Statistics>) -> Self {
-        Self { input, deleted, statistics }
+    /// The first `width` columns of a scan with positions.
+    pub fn new(input: Arc<dyn ExecutionPlan>, deleted: DeletedRows, width: usize, statistics: Arc<Statistics>) -> DfResult<Self> {
+        let schema = Arc::new(input.schema().project(&(0..width).collect::<Vec<_>>())?);
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            input.output_partitioning().clone(),
+            input.pipeline_behavior(),
+            input.boundedness(),
+        );
+        Ok(Self { input, deleted, width, statistics, properties: Arc::new(properties) })
     }
 }
 
-/// The rows of a batch that are left.
-fn live(batch: &RecordBatch, deleted: &HashMap<i64, Arc<Deleted>>) -> DfResult<RecordBatch> {
+/// The rows of a batch that are left, with its first `given` columns.
+fn live(batch: &RecordBatch, deleted: &HashMap<i64, Arc<Deleted>>, given: usize) -> DfResult<RecordBatch> {
     let width = batch.num_columns();
     let column = |from_end: usize| width.checked_sub(from_end).and_then(|i| batch.columns().get(i)?.as_primitive_opt::<Int64Type>());
     let Some((files, rows)) = column(2).zip(column(1)) else { return Err(DataFusionError::Internal("rows without positions".into())) };
@@ -62,10 +74,11 @@ fn live(batch: &RecordBatch, deleted: &HashMap<i64, Arc<Deleted>>) -> DfResult<R
         }
         start = end;
     }
+    let batch = batch.project(&(0..given).collect::<Vec<_>>())?;
     if !any {
-        return Ok(batch.clone());
+        return Ok(batch);
     }
-    Ok(filter_record_batch(batch, &BooleanArray::new(kept.finish(), None))?)
+    Ok(filter_record_batch(&batch, &BooleanArray::new(kept.finish(), None))?)
 }
 
 /// Clears the bits of rows that are gone; `start` is the bit of the first of `rows`. Whether there was one.
@@ -99,7 +112,7 @@ impl ExecutionPlan for LiveExec {
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.input.properties()
+        &self.properties
     }
 
     fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
@@ -120,7 +133,7 @@ impl ExecutionPlan for LiveExec {
 
     fn replace_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>, _: ReplaceChildrenOptions) -> DfResult<Arc<dyn ExecutionPlan>> {
         let input = children.pop().ok_or_else(|| DataFusionError::Internal("live rows have one input".into()))?;
-        Ok(Arc::new(Self { input, deleted: Arc::clone(&self.deleted), statistics: Arc::clone(&self.statistics) }))
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.deleted), self.width, Arc::clone(&self.statistics))?))
     }
 
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> DfResult<Arc<dyn ExecutionPlan>> {
@@ -129,7 +142,11 @@ impl ExecutionPlan for LiveExec {
 
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> DfResult<Arc<Statistics>> {
         match (args.partition(), inputs.first()) {
-            (Some(_), Some(part)) => Ok(Arc::new(Statistics::clone(part).to_inexact())),
+            (Some(_), Some(part)) => {
+                let mut part = Statistics::clone(part).to_inexact();
+                part.column_statistics.truncate(self.width);
+                Ok(Arc::new(part))
+            }
             _ => Ok(Arc::clone(&self.statistics)),
         }
     }
@@ -146,9 +163,9 @@ impl ExecutionPlan for LiveExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
         let rows = self.input.execute(partition, context)?;
-        let deleted = Arc::clone(&self.deleted);
-        let schema = rows.schema();
-        let left = rows.map(move |batch| live(&batch?, &deleted)).filter(|batch| {
+        let (deleted, width) = (Arc::clone(&self.deleted), self.width);
+        let schema = self.schema();
+        let left = rows.map(move |batch| live(&batch?, &deleted, width)).filter(|batch| {
             let empty = batch.as_ref().is_ok_and(|b| b.num_rows() == 0);
             std::future::ready(!empty)
         });
@@ -172,8 +189,10 @@ mod tests {
                 .unwrap();
         let set = |rows: &[u32]| Arc::new(rows.iter().copied().collect::<Deleted>());
         let deleted = HashMap::from([(7, set(&[11, 400])), (8, set(&[1, 2, 4]))]);
-        let left = live(&batch, &deleted).unwrap();
+        let left = live(&batch, &deleted, 1).unwrap();
+        assert_eq!(left.num_columns(), 1);
         assert_eq!(left.column(0).as_primitive::<datafusion::arrow::datatypes::Int32Type>().values(), &[0, 2, 3, 5, 6]);
-        assert_eq!(live(&batch, &HashMap::new()).unwrap().num_rows(), 7);
+        assert_eq!(live(&batch, &HashMap::new(), 3).unwrap().num_rows(), 7);
+        assert_eq!(live(&batch, &deleted, 0).unwrap().num_rows(), 5);
     }
 }

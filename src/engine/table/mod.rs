@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod check;
+pub mod checked;
 pub mod compact;
 pub mod fit;
 pub mod key_index;

@@ -13,19 +13,23 @@ use datafusion::arrow::compute::{concat_batches, filter_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Result as DfResult, ScalarValue, Statistics};
+use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetRowSelection;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder};
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::logical_expr::expr_rewriter::unnormalize_cols;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::parquet::arrow::RowNumber;
 use datafusion::parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
@@ -33,6 +37,7 @@ use datafusion::physical_plan::union::UnionExec;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use squilla_core::error::{Error, Result};
 use squilla_core::values::FileRef;
+use squilla_store::sums::Sums;
 
 use super::live::{DeletedRows, LiveExec};
 use super::{Tables, fit, key_index};
@@ -74,7 +79,8 @@ struct Parts {
 }
 
 /// Travels with a file of a plan.
-struct Pinned(#[expect(dead_code, reason = "held, never read")] Arc<OnDisk>);
+#[expect(dead_code, reason = "held, never read")]
+struct Pinned(Arc<OnDisk>, Option<Arc<Sums>>);
 
 impl ManagedTable {
     /// The rows of a relation; with `positions` also where they are.
@@ -110,14 +116,18 @@ impl ManagedTable {
     }
 
     fn part(&self, file: &DataFile, path: &str, positions: bool) -> Result<PartitionedFile> {
+        let whole = self.tables.directory.join(path);
+        if let Some(sums) = &file.sums {
+            self.tables.access.expect_sums(&whole, sums);
+        }
         let reference = FileRef {
-            uri: file_uri(&self.tables.directory.join(path)),
+            uri: file_uri(&whole),
             size: i64::try_from(file.bytes).ok(),
             // A file never changes under its name: any fixed time keeps its footer in the cache.
             last_modified_us: Some(1),
             ..FileRef::default()
         };
-        let mut part = PartitionedFile::new_from_meta(object_meta(&reference)?).with_extension(Pinned(Arc::clone(&file.disk)));
+        let mut part = PartitionedFile::new_from_meta(object_meta(&reference)?).with_extension(Pinned(Arc::clone(&file.disk), file.sums.clone()));
         if positions {
             part.partition_values = vec![ScalarValue::Int64(Some(file.id as i64))];
         }
@@ -134,7 +144,7 @@ impl ManagedTable {
         for (file, path) in named {
             let part = self.part(file, path, self.positions || scattered)?;
             let rows = match &wanted {
-                Some(wanted) => self.tables.keys.rows(file.id, file.rows, &self.tables.directory.join(path), wanted).await?,
+                Some(wanted) => self.tables.keys.rows(file, &self.tables.directory.join(path), wanted).await?,
                 None => None,
             };
             let part = match (rows, &file.deleted) {
@@ -180,8 +190,11 @@ impl ManagedTable {
         let count = files.len();
         let (parts, mut statistics) = match found {
             Some(_) => (files.into_iter().map(|(_, part)| part).collect(), None),
-            None => self.with_statistics(state, &format, &table, files, scattered.is_some()).await?,
+            None => self.with_statistics(state, &format, &table, files, (filters, scattered.is_some())).await?,
         };
+        if parts.is_empty() {
+            return Ok(None);
+        }
         let partitions = if found.is_some() { 1 } else { state.config().target_partitions().max(1) };
         let groups = FileGroup::new(parts).split_files(partitions);
         if let Some(rows) = found {
@@ -200,7 +213,11 @@ impl ManagedTable {
         }
         let mut plan = format.create_physical_plan(state, config.build()).await?;
         if let Some(deleted) = scattered {
-            plan = Arc::new(LiveExec::new(Arc::clone(&plan), deleted, Arc::new(left(statistics, &read, &plan.schema()))));
+            // The positions are wanted for themselves only by statements that change rows.
+            let width = if self.positions { read.len() } else { read.len() - 2 };
+            let mut known = left(statistics, &read, &plan.schema());
+            known.column_statistics.truncate(width);
+            plan = Arc::new(LiveExec::new(plan, deleted, width, Arc::new(known))?);
         }
         let places: Vec<usize> = given.iter().map(|g| read.iter().position(|r| r == g).unwrap_or(0)).collect();
         self.renamed(plan, &places, projection).map(Some)
@@ -212,14 +229,15 @@ impl ManagedTable {
         given.iter().copied().filter(|i| *i < width).chain([width, width + 1]).collect()
     }
 
-    /// Adds row counts and ranges. With deleted rows the count is known and the ranges are bounds.
+    /// Adds row counts and ranges, and leaves out files that have no row for the filters. With deleted rows the count is
+    /// known and the ranges are bounds. `apart` is where a node above the scan leaves deleted rows out.
     async fn with_statistics(
         &self,
         state: &dyn Session,
         format: &ParquetFormat,
         table: &TableSchema,
         parts: Vec<(Arc<DataFile>, PartitionedFile)>,
-        apart: bool,
+        (filters, apart): (&[Expr], bool),
     ) -> DfResult<(Vec<PartitionedFile>, Option<Statistics>)> {
         if self.positions || !state.config().collect_statistics() || parts.len() > STATISTICS_FILES_MAX {
             return Ok((parts.into_iter().map(|(_, p)| p).collect(), None));
@@ -237,23 +255,40 @@ impl ManagedTable {
                         found
                     }
                 };
-                let found = match file.deleted {
-                    Some(_) => {
-                        let left = Precision::Exact(file.live_rows() as usize);
-                        Arc::new(Statistics::clone(&found).to_inexact().with_num_rows(left))
-                    }
-                    None => found,
-                };
-                // Apart: the scan gives deleted rows, too, which only the node above leaves out.
-                let part = if apart { part } else { part.with_statistics(Arc::clone(&found)) };
-                Ok::<_, datafusion::common::DataFusionError>((part, found))
+                Ok::<_, datafusion::common::DataFusionError>((file, part, found))
             }
         };
-        let looked: Vec<(PartitionedFile, Arc<Statistics>)> = stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
-        let (parts, known): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
+        let mut looked: Vec<(Arc<DataFile>, PartitionedFile, Arc<Statistics>)> =
+            stream::iter(parts.into_iter().map(look)).buffered(16).try_collect().await?;
+        let mut wanted = self.wanted(state, filters, looked.iter().map(|(_, _, found)| Arc::clone(found)).collect()).into_iter();
+        looked.retain(|_| wanted.next().unwrap_or(true));
+        let with_known = |(file, part, found): (Arc<DataFile>, PartitionedFile, Arc<Statistics>)| {
+            let found = match file.deleted {
+                Some(_) => {
+                    let left = Precision::Exact(file.live_rows() as usize);
+                    Arc::new(Statistics::clone(&found).to_inexact().with_num_rows(left))
+                }
+                None => found,
+            };
+            // Apart: the scan gives deleted rows, too, which only the node above leaves out.
+            (if apart { part } else { part.with_statistics(Arc::clone(&found)) }, found)
+        };
+        let (parts, known): (Vec<_>, Vec<_>) = looked.into_iter().map(with_known).unzip();
         let schema = if apart { table.file_schema() } else { table.table_schema() };
         let whole = if known.is_empty() { None } else { Some(Statistics::try_merge_iter(known.iter().map(Arc::as_ref), schema)?) };
         Ok((parts, whole))
+    }
+
+    /// Which files may have rows for the filters, as their statistics tell; an empty answer is all of them.
+    fn wanted(&self, state: &dyn Session, filters: &[Expr], known: Vec<Arc<Statistics>>) -> Vec<bool> {
+        let Some(filter) = conjunction(unnormalize_cols(filters.iter().cloned())) else { return Vec::new() };
+        // A filter that this cannot be made of is one for the rows.
+        let wanted = || -> DfResult<Vec<bool>> {
+            let schema = Arc::clone(&self.schema);
+            let filter = state.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(&schema))?)?;
+            PruningPredicateBuilder::new().with_file_schema(Arc::clone(&schema)).try_build(filter)?.prune(&PrunableStatistics::new(known, schema))
+        };
+        wanted().unwrap_or_default()
     }
 
     /// The plan under the names of now; `places` are the columns of the plan.

@@ -16,6 +16,7 @@ use futures::{StreamExt, TryStreamExt};
 use squilla_core::error::{Error, Result};
 use squilla_store::disk::sync_directory;
 use squilla_store::fault;
+use squilla_store::sums::{Summing, Sums};
 
 use super::Tables;
 use super::fit::Fit;
@@ -23,6 +24,7 @@ use super::unique::Keys;
 use crate::catalog::data::{Relation, RelationKind};
 use crate::catalog::files::{DataFile, Inline, OnDisk, hold};
 use crate::error::{from_arrow, from_datafusion, to_datafusion};
+use crate::exec::held::{Held, Holder};
 use crate::sink::encode;
 use crate::sink::parquet::{ParquetEncoder, ParquetOptions};
 use crate::sink::target::{LocalFile, Target};
@@ -44,7 +46,7 @@ pub struct Staged {
     /// Rows.
     pub rows: u64,
     /// The rows themselves, where they were asked for.
-    pub kept: Vec<RecordBatch>,
+    pub kept: Option<Held>,
 }
 
 impl Tables {
@@ -57,11 +59,11 @@ impl Tables {
         let all = futures::stream::iter([first]).chain(stream).map(move |batch| named(&batch?, &shape).map_err(to_datafusion));
         let file = self.file(directory, physical, Box::pin(all)).await?;
         let rows = file.rows;
-        Ok(Staged { files: if rows > 0 { vec![Arc::new(file)] } else { Vec::new() }, rows, kept: Vec::new() })
+        Ok(Staged { files: if rows > 0 { vec![Arc::new(file)] } else { Vec::new() }, rows, kept: None })
     }
 
-    /// Stages rows that have the table's shape already. `keep` hands them back, too.
-    pub async fn stage(&self, relation: &Relation, mut stream: SendableRecordBatchStream, keep: bool) -> Result<Staged> {
+    /// Stages rows that have the table's shape already. `keep` takes them, too.
+    pub async fn stage(&self, relation: &Relation, mut stream: SendableRecordBatchStream, mut keep: Option<Holder>) -> Result<Staged> {
         let RelationKind::Table { directory, .. } = &relation.kind else { return Err(Error::internal("rows for something that is no table")) };
         let physical = physical_schema(relation, &stream.schema());
         let mut out = Staged::default();
@@ -84,22 +86,23 @@ impl Tables {
                 out.files.push(Arc::new(self.inline(named(&batch, &physical)?)?));
             }
             out.rows = rows as u64;
-            out.kept = if keep { waiting } else { Vec::new() };
+            if let Some(holder) = &mut keep {
+                waiting.into_iter().try_for_each(|batch| holder.push(batch))?;
+            }
+            out.kept = keep.map(Holder::finish).transpose()?;
             return Ok(out);
         }
         let all = futures::stream::iter(waiting.into_iter().map(Ok)).chain(stream);
-        let kept = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let kept = Arc::new(parking_lot::Mutex::new(keep));
         let (copies, shape) = (Arc::clone(&kept), Arc::clone(&physical));
         let all = all.and_then(move |batch| {
-            if keep {
-                copies.lock().push(batch.clone());
-            }
-            std::future::ready(named(&batch, &shape).map_err(to_datafusion))
+            let copied = copies.lock().as_mut().map_or(Ok(()), |holder| holder.push(batch.clone()));
+            std::future::ready(copied.and_then(|()| named(&batch, &shape)).map_err(to_datafusion))
         });
         let file = self.file(directory, physical, Box::pin(all)).await?;
         out.rows = file.rows;
         out.files.push(Arc::new(file));
-        out.kept = std::mem::take(&mut *kept.lock());
+        out.kept = kept.lock().take().map(Holder::finish).transpose()?;
         Ok(out)
     }
 
@@ -107,7 +110,8 @@ impl Tables {
         let rows = batch.num_rows() as u64;
         let inline = Inline::new(batch)?;
         let (id, bytes) = (self.next_file(), inline.bytes.len() as u64);
-        Ok(DataFile { id, path: None, rows, bytes, inline: Some(inline), deleted: None, disk: Arc::new(OnDisk::kept()) })
+        let sums = Some(Arc::new(Sums::of(&inline.bytes)));
+        Ok(DataFile { id, path: None, rows, bytes, inline: Some(inline), deleted: None, sums, disk: Arc::new(OnDisk::kept()) })
     }
 
     async fn file(
@@ -123,7 +127,8 @@ impl Tables {
             blocking(move || LocalFile::create(&path, true)).await?
         };
         fault::reach("file_created");
-        let encoder = ParquetEncoder::new(file.writer(), &schema, &ParquetOptions { page_rows: PAGE_ROWS, ..ParquetOptions::default() })?;
+        let (writer, summer) = Summing::new(file.writer());
+        let encoder = ParquetEncoder::new(writer, &schema, &ParquetOptions { page_rows: PAGE_ROWS, ..ParquetOptions::default() })?;
         let mut target = Target::local(file);
         let rows = encode::run(Box::pin(RecordBatchStreamAdapter::new(schema, stream)), Box::new(encoder), &mut target).await?;
         if rows > FILE_ROWS_MAX {
@@ -131,13 +136,15 @@ impl Tables {
         }
         fault::reach("file_written");
         target.commit().await?;
+        fault::reach("file_renamed");
         // From here on the file goes when nobody commits it.
         let disk = Arc::new(OnDisk::new(path.clone()));
         let bytes = blocking(move || synced(path)).await?;
         fault::reach("file_synced");
         let id = self.next_file();
         hold(id, &disk);
-        Ok(DataFile { id, path: Some(name), rows, bytes, inline: None, deleted: None, disk })
+        let sums = Some(Arc::new(std::mem::take(&mut *summer.lock()).end()));
+        Ok(DataFile { id, path: Some(name), rows, bytes, inline: None, deleted: None, sums, disk })
     }
 }
 

@@ -13,6 +13,7 @@ use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
 use datafusion::arrow::compute::{SortOptions, sort_to_indices, take};
 use datafusion::arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
 use datafusion::prelude::ident;
 use futures::StreamExt;
@@ -29,6 +30,8 @@ use crate::session::Session;
 
 /// So many keys at most are looked for by value; more by their range.
 const LIST_MAX: usize = 256;
+/// What a key takes beside its own bytes: its place in the set, and the allocation.
+const KEY_BYTES: usize = 48;
 
 /// The keys of one constraint.
 struct KeySet {
@@ -45,11 +48,13 @@ struct KeySet {
 pub struct Keys {
     table: u32,
     sets: Mutex<Vec<KeySet>>,
+    /// What the keys take.
+    memory: MemoryReservation,
 }
 
 impl Keys {
     /// For the unique constraints of a table that touch one of `columns` (None: all); None when there is none.
-    pub fn new(relation: &Relation, columns: Option<&[usize]>) -> Result<Option<Arc<Keys>>> {
+    pub fn new(relation: &Relation, columns: Option<&[usize]>, pool: &Arc<dyn MemoryPool>) -> Result<Option<Arc<Keys>>> {
         let mut sets = Vec::new();
         for constraint in relation.constraints.iter().filter(|c| c.is_unique()) {
             let positions: Vec<usize> = constraint.columns.iter().filter_map(|c| relation.position(c)).collect();
@@ -58,12 +63,17 @@ impl Keys {
             }
             sets.push(KeySet::new(relation, constraint.clone(), positions)?);
         }
-        Ok((!sets.is_empty()).then(|| Arc::new(Keys { table: relation.oid, sets: Mutex::new(sets) })))
+        let memory = MemoryConsumer::new("keys of the statement").register(pool);
+        Ok((!sets.is_empty()).then(|| Arc::new(Keys { table: relation.oid, sets: Mutex::new(sets), memory })))
     }
 
-    /// Adds the keys of rows in the table's shape; 23505 when one was there already.
+    /// Adds the keys of rows in the table's shape; 23505 when one was there already, 53200 when there is no memory for more.
     pub fn add(&self, batch: &RecordBatch) -> Result<()> {
-        self.sets.lock().iter_mut().try_for_each(|set| set.add(batch))
+        for set in self.sets.lock().iter_mut() {
+            let bytes = set.add(batch)?;
+            self.memory.try_grow(bytes).map_err(from_datafusion)?;
+        }
+        Ok(())
     }
 
     /// 23505 when `relation`, which has lost the rows that the statement deletes, has one of the keys; else their hashes.
@@ -96,18 +106,22 @@ impl KeySet {
         Ok(Self { constraint, positions, converter, keys: HashMap::new(), values: Vec::new(), range: None, nulls_count })
     }
 
-    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+    /// The bytes that the keys take, about.
+    fn add(&mut self, batch: &RecordBatch) -> Result<usize> {
         let columns: Vec<ArrayRef> = self.positions.iter().filter_map(|p| batch.columns().get(*p).cloned()).collect();
         let rows = self.converter.convert_columns(&columns).map_err(from_arrow)?;
+        let mut bytes = 0;
         for row in 0..batch.num_rows() {
             if self.is_null(&columns, row) {
                 continue;
             }
-            if self.keys.insert(rows.row(row).data().into(), ()).is_some() {
+            let key = rows.row(row);
+            bytes += key.data().len() + KEY_BYTES;
+            if self.keys.insert(key.data().into(), ()).is_some() {
                 return Err(self.violation(&columns, row));
             }
         }
-        self.remember(&columns)
+        self.remember(&columns).map(|()| bytes)
     }
 
     fn is_null(&self, columns: &[ArrayRef], row: usize) -> bool {

@@ -203,6 +203,7 @@ pub fn vacuum(session: &Arc<Session>, name: Option<&str>) -> Result<usize> {
         ledger.compact()?;
         paths
     };
+    squilla_store::fault::reach("vacuum_forgotten");
     let directory = database.catalog.data_directory();
     paths.iter().for_each(|p| crate::catalog::files::remove(&directory.join(p)));
     Ok(paths.len())
