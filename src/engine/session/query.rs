@@ -359,6 +359,14 @@ impl Session {
         self.start(&frame, physical)
     }
 
+    /// The same in one partition, which keeps the order of the rows.
+    pub async fn run_in_order(self: &Arc<Self>, plan: LogicalPlan) -> Result<RowStream> {
+        let mut frame = self.frame_within()?;
+        frame.state.one_partition();
+        let physical = frame.stop.guard(self.physical(&plan, &frame)).await?;
+        self.start(&frame, physical)
+    }
+
     /// A place for rows that a statement keeps.
     pub fn holder(&self) -> Holder {
         Holder::new(self.database.base().runtime_env())

@@ -83,7 +83,8 @@ pub async fn checked(
         return Err(Error::internal("a check that is no expression"));
     };
     let plan = session.plan_query_over(*sql, &text, &[], vec![("$rows".into(), once(stream)?)]).await?;
-    let rows = session.run_within(plan).await?;
+    // In order: other columns of the same rows may stand beside them.
+    let rows = session.run_in_order(plan).await?;
     let (shape, table) = (Arc::clone(&schema), table.to_owned());
     let verified = rows.map(move |batch| verify(&batch?, &shape, &checks, &table));
     Ok(sendable(verified.boxed(), schema))
