@@ -32,6 +32,7 @@ mod server_limits;
 mod server_process;
 mod server_roles;
 mod server_sessions;
+mod short_statements;
 mod sqllogictest_runner;
 mod tidy;
 mod value_text;

@@ -5,12 +5,16 @@
 //! Invariant: a stored value has passed its setting's check and is canonical, so reading it cannot fail.
 //! Deliberately absent: reading files or the environment (the root does that) and what a setting does.
 
+mod units;
+
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result, did_you_mean};
 use crate::limits::Limits;
+use crate::settings::units::{date_style, parse_int};
 
 /// The type of a setting.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -241,6 +245,7 @@ settings! {
     "Tables" {
         "squilla.snapshot" Text, "", User, "The version, time or tag that tables are read as of. Empty is now; else nothing can be written.";
         "squilla.version_retention" int(0, i64::MAX, Unit::S), "604800", Superuser, "How long VACUUM keeps old versions of tables.";
+        "squilla.row_cache" int(0, i64::MAX, Unit::Bytes), "67108864", Postmaster, "Decoded columns and footers of tables' files that reads by key keep, at most an eighth of squilla.memory_limit; 0 keeps none.";
         "squilla.fault_point" Text, "", Postmaster, "The step of a commit at which the server dies; for tests. Empty is none.";
     }
     "Execution" {
@@ -248,6 +253,8 @@ settings! {
         "squilla.batch_rows" int(1, 1_000_000, Unit::None), "8192", User, "Rows of one batch of ordinary columns.";
         "squilla.pack_bytes" int(65_536, i64::MAX, Unit::Bytes), "33554432", User, "Bytes of media that one pack of rows may hold.";
         "squilla.packs_in_flight" int(0, 4096, Unit::None), "0", User, "Packs that one operator works on at a time; 0 is two a core.";
+        "squilla.short_statements" Bool, "on", User, "Answer reads by key and statements without tables without a plan of operators.";
+        "squilla.plan_cache" int(0, i64::MAX, Unit::Bytes), "1048576", User, "Texts of such statements that a session remembers with their plans, about; 0 remembers none.";
         "squilla.progress" Enum(&["off", "notice", "auto"]), "auto", User, "Progress messages of long statements.";
         "squilla.workers" Text, "", Postmaster, "Workers of a cluster; empty is this process alone.";
         "squilla.distributed" Enum(&["auto", "on", "off"]), "auto", User, "Whether statements run on the workers: where it is worth it, wherever they can, or never.";
@@ -368,69 +375,6 @@ pub fn parse_bytes(input: &str) -> Option<u64> {
     parse_int(input, Unit::Bytes).and_then(|n| u64::try_from(n).ok())
 }
 
-fn parse_int(input: &str, unit: Unit) -> Option<i64> {
-    let text = input.trim();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'))).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(split);
-    let factor = match (unit, suffix.trim()) {
-        (_, "") => 1.0,
-        (Unit::Ms, s) => time_ms(s)?,
-        (Unit::S, s) => time_ms(s)? / 1000.0,
-        (Unit::Bytes, s) => bytes_of(s)?,
-        (Unit::Kb, s) => bytes_of(s)? / 1024.0,
-        (Unit::None, _) => return None,
-    };
-    if factor == 1.0
-        && let Ok(exact) = number.parse::<i64>()
-    {
-        return Some(exact);
-    }
-    let value = number.parse::<f64>().ok()? * factor;
-    (value.abs() < 9.2e18).then(|| value.round() as i64)
-}
-
-fn time_ms(suffix: &str) -> Option<f64> {
-    Some(match suffix {
-        "us" => 0.001,
-        "ms" => 1.0,
-        "s" => 1000.0,
-        "min" => 60_000.0,
-        "h" => 3_600_000.0,
-        "d" => 86_400_000.0,
-        _ => return None,
-    })
-}
-
-fn bytes_of(suffix: &str) -> Option<f64> {
-    Some(match suffix {
-        "B" => 1.0,
-        "kB" => 1024.0,
-        "MB" => 1_048_576.0,
-        "GB" => 1_073_741_824.0,
-        "TB" => 1_099_511_627_776.0,
-        _ => return None,
-    })
-}
-
-/// `ISO, DMY` from any order and case of style and order words.
-fn date_style(input: &str) -> Option<String> {
-    let (mut style, mut order) = ("ISO", "MDY");
-    for word in input.split(',').map(|w| w.trim().to_ascii_lowercase()) {
-        match word.as_str() {
-            "iso" => style = "ISO",
-            "postgres" => style = "Postgres",
-            "sql" => style = "SQL",
-            "german" => (style, order) = ("German", "DMY"),
-            "mdy" | "us" | "noneuro" | "noneuropean" => order = "MDY",
-            "dmy" | "euro" | "european" => order = "DMY",
-            "ymd" => order = "YMD",
-            "default" => (style, order) = ("ISO", "MDY"),
-            _ => return None,
-        }
-    }
-    Some(format!("{style}, {order}"))
-}
-
 /// The values of one session (or, at the root, of the server).
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -438,6 +382,17 @@ pub struct Settings {
     values: Arc<HashMap<&'static str, (String, Source)>>,
     /// Names with a dot that nobody defined: PostgreSQL keeps them as text.
     custom: Arc<HashMap<String, String>>,
+    generation: u64,
+}
+
+/// Settings that no plan depends on and that change all the time.
+fn passes(name: &str) -> bool {
+    name.starts_with("transaction_") || name == "application_name"
+}
+
+fn next_generation() -> u64 {
+    static GENERATIONS: AtomicU64 = AtomicU64::new(1);
+    GENERATIONS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn unknown(name: &str) -> Error {
@@ -455,6 +410,11 @@ impl Settings {
             Some(setting) => self.values.get(setting.name).map_or(setting.default, |(value, _)| value.as_str()),
             None => self.custom.get(&name.to_ascii_lowercase()).map_or("", String::as_str),
         }
+    }
+
+    /// Settings of one generation have the same values, those of the transaction and application_name apart.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Where the value came from.
@@ -482,6 +442,7 @@ impl Settings {
             // A dotted name of somebody else is a placeholder, as in PostgreSQL; ours must exist.
             if name.contains('.') && !name.to_ascii_lowercase().starts_with("squilla.") {
                 Arc::make_mut(&mut self.custom).insert(name.to_ascii_lowercase(), value.to_owned());
+                self.generation = next_generation();
                 return Ok(name.to_ascii_lowercase());
             }
             return Err(unknown(name));
@@ -498,17 +459,22 @@ impl Settings {
             }
         }
         let canonical = setting.check(value)?;
+        if !passes(setting.name) && self.get(setting.name) != canonical {
+            self.generation = next_generation();
+        }
         Arc::make_mut(&mut self.values).insert(setting.name, (canonical, source));
         Ok(setting.name.to_owned())
     }
 
     /// Sets an internal value (is_superuser, session_authorization, ...), unchecked.
     pub fn set_internal(&mut self, name: &'static str, value: impl Into<String>) {
+        self.generation = next_generation();
         Arc::make_mut(&mut self.values).insert(name, (value.into(), Source::Default));
     }
 
     /// Back to `base`'s value (RESET).
     pub fn reset(&mut self, name: &str, base: &Settings) -> Result<()> {
+        self.generation = next_generation();
         match find(name) {
             Some(setting) => {
                 match base.values.get(setting.name) {
@@ -584,5 +550,16 @@ mod tests {
         assert_eq!(s.set("max_connections", "1", Source::Session, true).unwrap_err().sqlstate(), "55P02");
         s.set("myapp.user", "x", Source::Session, false).unwrap();
         assert_eq!(s.show("myapp.user").unwrap(), "x");
+    }
+
+    #[test]
+    fn a_generation_is_of_one_set_of_values() {
+        let mut s = Settings::default();
+        let before = s.clone();
+        s.set("transaction_read_only", "on", Source::Session, true).unwrap();
+        s.set("timezone", "UTC", Source::Session, true).unwrap();
+        assert_eq!(s.generation(), before.generation());
+        s.set("timezone", "Europe/Berlin", Source::Session, true).unwrap();
+        assert_ne!(s.generation(), before.generation());
     }
 }

@@ -37,6 +37,7 @@ use crate::source::files::FileAccess;
 use crate::system::objects::Objects;
 use crate::system::procs::Procs;
 use crate::table::Tables;
+use crate::table::hot::HotRows;
 use crate::udf::Functions;
 
 /// Functions by family, as the root hands them in.
@@ -133,7 +134,7 @@ impl Database {
         });
         let functions = Arc::new(Functions::new(config.families, crate::postgres::series::BUILTINS, &env)?);
         let runner = config.runner.unwrap_or_else(|| Arc::new(LocalRunner));
-        let store = Tables::new(&catalog, &files, !runner.sends_plans());
+        let store = Tables::new(&catalog, &files, !runner.sends_plans(), row_cache(&settings, &runtime_env.memory_pool));
         crate::source::object::register(&runtime_env, &files)?;
         let runtime = threads_named("statement", threads.max(2))?;
         // Planning has threads of its own: a statement that keeps the others busy must not hold up new ones.
@@ -307,6 +308,20 @@ impl Drop for Database {
     }
 }
 
+/// What reads by key keep: an eighth of the memory at most.
+fn row_cache(settings: &Settings, pool: &Arc<dyn MemoryPool>) -> HotRows {
+    let limit = memory_limit(settings) / 8;
+    let wanted = u64::try_from(settings.int("squilla.row_cache")).unwrap_or(0);
+    HotRows::new(usize::try_from(wanted.min(limit)).unwrap_or(usize::MAX), pool)
+}
+
+fn memory_limit(settings: &Settings) -> u64 {
+    match settings.int("squilla.memory_limit") {
+        0 => crate::memory::machine_bytes() / 10 * 7,
+        n => n as u64,
+    }
+}
+
 fn threads_named(name: &str, threads: usize) -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -319,10 +334,7 @@ fn threads_named(name: &str, threads: usize) -> Result<tokio::runtime::Runtime> 
 }
 
 fn runtime_env(settings: &Settings, data_dir: Option<&PathBuf>) -> Result<Arc<RuntimeEnv>> {
-    let limit = match settings.int("squilla.memory_limit") {
-        0 => crate::memory::machine_bytes() / 10 * 7,
-        n => n as u64,
-    };
+    let limit = memory_limit(settings);
     let consumers = std::num::NonZeroUsize::new(5).ok_or_else(|| Error::internal("zero"))?;
     let pool = TrackConsumersPool::new(FairSpillPool::new(limit as usize), consumers);
     let directories: Vec<PathBuf> =

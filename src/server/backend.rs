@@ -28,6 +28,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::decode::{self, Input, RegOids, datetime::Clock};
+use crate::encode::OutputColumn;
 use crate::encode::style::{ImageEncoder, RegNames, Style};
 use crate::encode::zone::Zone;
 use crate::frontend::Bind;
@@ -117,6 +118,8 @@ pub struct Backend {
     cancel: StatementToken,
     deadline: Option<Instant>,
     begun: std::time::Instant,
+    /// How values are printed under a generation of settings, names of reg* values apart.
+    plain: Mutex<Option<(u64, Arc<Style>)>>,
 }
 
 impl Drop for Backend {
@@ -136,7 +139,16 @@ impl Backend {
     pub fn new(session: Session, engine: tokio::runtime::Handle, keys: CancelKeys, image_encoder: Option<ImageEncoder>) -> Self {
         let cancel = Arc::new(Mutex::new(CancellationToken::new()));
         keys.keys.lock().insert(session.backend_pid(), (session.secret(), Arc::clone(&cancel)));
-        Self { session: Arc::new(session), engine, image_encoder, keys, cancel, deadline: None, begun: std::time::Instant::now() }
+        Self {
+            session: Arc::new(session),
+            engine,
+            image_encoder,
+            keys,
+            cancel,
+            deadline: None,
+            begun: std::time::Instant::now(),
+            plain: Mutex::default(),
+        }
     }
 
     /// Runs work on the engine's threads.
@@ -189,6 +201,20 @@ impl Backend {
                     .unwrap_or_else(|e| Err(Error::internal(format!("the parser failed: {e}")))),
             }
         }
+    }
+
+    /// Answers a text that the session has answered before without a plan; None when it has not.
+    pub fn answer_known(&self, text: &str) -> impl Future<Output = Result<Option<Execution>>> + Send + 'static + use<> {
+        let session = Arc::clone(&self.session);
+        let text = text.to_owned();
+        async move { session.answer_known(&text).await }
+    }
+
+    /// The statement of a Parse message that the session has prepared before; None when it has not.
+    pub fn prepared_known(&self, text: &str, types: &[Option<SqlType>]) -> impl Future<Output = Result<Option<Described>>> + Send + 'static + use<> {
+        let session = Arc::clone(&self.session);
+        let (text, types) = (text.to_owned(), types.to_vec());
+        async move { Ok(session.prepared_known(&text, &types).await.map(Described::new)) }
     }
 
     /// A statement to its plan.
@@ -317,21 +343,37 @@ impl Backend {
         Ok(values)
     }
 
-    /// How values are printed now.
-    pub fn style(&self) -> Arc<Style> {
+    /// How values of these columns are printed now.
+    pub fn style(&self, columns: &[OutputColumn]) -> Arc<Style> {
+        let generation = self.session.settings().generation();
+        let mut plain = self.plain.lock();
+        let known = plain.as_ref().filter(|(of, _)| *of == generation).map(|(_, style)| Arc::clone(style));
+        let style = known.unwrap_or_else(|| {
+            let made = Arc::new(self.plain_style());
+            *plain = Some((generation, Arc::clone(&made)));
+            made
+        });
+        let names = |c: &OutputColumn| matches!(c.ty, SqlType::Reg(_) | SqlType::Array(_) | SqlType::Record(_) | SqlType::Any | SqlType::Unknown);
+        if !columns.iter().any(names) {
+            return style;
+        }
+        // Names are those of the catalog of now.
+        Arc::new(Style { reg_names: Some(self.names()), ..Style::clone(&style) })
+    }
+
+    fn plain_style(&self) -> Style {
         let output = self.session.output_style();
         let mut style = Style {
             zone: zone(&output),
             bytea_hex: !output.bytea_output.eq_ignore_ascii_case("escape"),
             extra_float_digits: output.extra_float_digits,
             image_encoder: self.image_encoder,
-            reg_names: Some(self.names()),
             ..Style::default()
         };
         style.set_date_style(&output.date_style);
         style.set_interval_style(&output.interval_style);
         style.set_image_output(&output.image_output);
-        Arc::new(style)
+        style
     }
 
     fn names(&self) -> RegNames {

@@ -4,33 +4,30 @@
 //! message everything up to the next Sync is ignored; every Query and every Sync is answered by exactly one
 //! ReadyForQuery; a result is never held in memory. Deliberately absent: how rows are encoded (stream), SQL (engine).
 
+mod copying;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use pgwire::messages::PgWireBackendMessage;
-use pgwire::messages::copy::{CopyDone, CopyOutResponse};
 use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{BindComplete, CloseComplete, ParseComplete, PortalSuspended};
 use pgwire::messages::response::{CommandComplete, EmptyQueryResponse, NotificationResponse, ReadyForQuery};
 use pgwire::messages::startup::ParameterStatus;
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::types::SqlType;
-use squilla_engine::session::{CopyIn, Execution, ResultField, RowStream, RowsTag};
+use squilla_engine::session::{Execution, RowsTag};
 use squilla_engine::statement::Statement;
-use squilla_engine::statement::copy::CopyOption;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Backend, Described, Status, caught};
-use crate::copy::receive::{self, Incoming};
-use crate::copy::{CopyFormat, CopyOptions, Value, write};
+use crate::backend::{Backend, Described, Status};
 use crate::describe::{outputs, row_description};
 use crate::encode::{OutputColumn, RowEncoder};
 use crate::frontend::{Bind, Frontend, Target};
 use crate::report::{self, Severity};
-use crate::running::{Stop, deliver, put_notices, stopped, watch};
+use crate::running::{Stop, deliver, put_notices, watch};
 use crate::stream::Source;
 use crate::wire::{Broken, Wire};
 
@@ -235,6 +232,9 @@ impl Conversation {
 
     async fn statements_of(&mut self, text: String) -> Done {
         self.backend.begin_statement();
+        if self.known(&text).await? {
+            return Ok(());
+        }
         let statements = self.running(self.backend.parse(text)).await?;
         if statements.is_empty() {
             self.wire.put(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new()));
@@ -248,6 +248,18 @@ impl Conversation {
         let well = done.is_ok();
         let ended = self.running(self.backend.end_implicit(well)).await;
         done.and(ended)
+    }
+
+    /// Answers a text that the session knows the answer's way of.
+    async fn known(&mut self, text: &str) -> std::result::Result<bool, Stop> {
+        let Some(Execution::Rows { fields, stream, tag }) = self.running(self.backend.answer_known(text)).await? else { return Ok(false) };
+        let columns = outputs(&fields, &[])?;
+        self.wire.put(row_description(&fields, &columns));
+        let style = self.backend.style(&columns);
+        let pumped = deliver(Source::new(stream, RowEncoder::new(columns, style), None), 0, &mut self.wire, &self.backend).await?;
+        self.complete(tag.text(pumped.rows));
+        self.backend.log_duration(text);
+        Ok(true)
     }
 
     async fn simple(&mut self, statements: Vec<Statement>) -> Done {
@@ -279,13 +291,9 @@ impl Conversation {
         }
         self.backend.begin_statement();
         let types = types.iter().map(|oid| crate::backend::type_of(*oid)).collect::<Result<Vec<_>>>().map_err(Stop::Failed)?;
-        let mut statements = self.running(self.backend.parse(text)).await?;
-        if statements.len() > 1 {
-            return Err(Stop::Failed(Error::new(Kind::Syntax, "cannot insert multiple commands into a prepared statement")));
-        }
-        let prepared = match statements.pop() {
-            None => None,
-            Some(statement) => Some(Arc::new(self.running(self.backend.prepare(statement, types)).await?)),
+        let prepared = match self.running(self.backend.prepared_known(&text, &types)).await? {
+            Some(known) => Some(Arc::new(known)),
+            None => self.prepared(text, types).await?,
         };
         let serial = match &prepared {
             Some(described) if !name.is_empty() => self.backend.name_statement(&name, described),
@@ -294,6 +302,18 @@ impl Conversation {
         self.statements.insert(name, (serial, prepared));
         self.wire.put(PgWireBackendMessage::ParseComplete(ParseComplete::new()));
         Ok(())
+    }
+
+    /// The statement of a text, planned.
+    async fn prepared(&mut self, text: String, types: Vec<Option<SqlType>>) -> std::result::Result<Prepared, Stop> {
+        let mut statements = self.running(self.backend.parse(text)).await?;
+        if statements.len() > 1 {
+            return Err(Stop::Failed(Error::new(Kind::Syntax, "cannot insert multiple commands into a prepared statement")));
+        }
+        Ok(match statements.pop() {
+            None => None,
+            Some(statement) => Some(Arc::new(self.running(self.backend.prepare(statement, types)).await?)),
+        })
     }
 
     /// The statement of this name. SQL may have dropped or made it meanwhile: the session knows.
@@ -408,7 +428,8 @@ impl Conversation {
     /// Execute of a cursor of SQL.
     async fn read_cursor(&mut self, name: &str, columns: Vec<OutputColumn>, rows_max: usize) -> Done {
         let rows = self.backend.read_cursor(name, rows_max).map_err(Stop::Failed)?;
-        let source = Source::new(rows, RowEncoder::new(columns, self.backend.style()), None);
+        let style = self.backend.style(&columns);
+        let source = Source::new(rows, RowEncoder::new(columns, style), None);
         let pumped = deliver(source, 0, &mut self.wire, &self.backend).await?;
         if rows_max > 0 && pumped.rows == rows_max as u64 {
             self.wire.put(PgWireBackendMessage::PortalSuspended(PortalSuspended::new()));
@@ -485,7 +506,8 @@ impl Conversation {
                         if simple {
                             self.wire.put(row_description(&fields, &portal.columns));
                         }
-                        (Source::new(stream, RowEncoder::new(portal.columns.clone(), self.backend.style()), None), tag)
+                        let style = self.backend.style(&portal.columns);
+                        (Source::new(stream, RowEncoder::new(portal.columns.clone(), style), None), tag)
                     }
                     Execution::CopyOut { fields, stream, options } => return self.copy_out(&fields, stream, &options).await,
                     Execution::CopyIn(copy) => return self.copy_in(*copy).await,
@@ -504,66 +526,9 @@ impl Conversation {
         Ok(())
     }
 
-    async fn copy_out(&mut self, fields: &[ResultField], stream: RowStream, options: &[(String, CopyOption)]) -> Done {
-        let names: Vec<&str> = fields.iter().map(|f| f.name.as_str()).collect();
-        let given = options.iter().map(|(name, value)| (name.as_str(), Value::from(value)));
-        let options = CopyOptions::new(given, &names, false).map_err(Stop::Failed)?;
-        let binary = options.format == CopyFormat::Binary;
-        let columns: Vec<OutputColumn> = fields.iter().map(|f| OutputColumn { ty: f.ty.clone(), binary }).collect();
-        let formats = vec![i16::from(binary); columns.len()];
-        self.wire.put(PgWireBackendMessage::CopyOutResponse(CopyOutResponse::new(i8::from(binary), columns.len() as i16, formats)));
-        write::begin(&mut self.wire.output, &options, &names);
-        let source = Source::new(stream, RowEncoder::new(columns, self.backend.style()), Some(options.clone()));
-        let pumped = deliver(source, 0, &mut self.wire, &self.backend).await?;
-        write::end(&mut self.wire.output, &options, pumped.source.first);
-        self.wire.put(PgWireBackendMessage::CopyDone(CopyDone::new()));
-        self.complete(format!("COPY {}", pumped.rows));
-        Ok(())
-    }
-
-    /// COPY FROM: the engine stores while the data come in.
-    async fn copy_in(&mut self, copy: CopyIn) -> Done {
-        let CopyIn { table, columns, options, file, batches, rows } = copy;
-        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
-        let given = options.iter().map(|(name, value)| (name.as_str(), Value::from(value)));
-        let options = CopyOptions::new(given, &names, true).map_err(Stop::Failed)?;
-        let incoming = Incoming { table: &table, columns: &columns, options, input: self.backend.input() };
-        let storing = Storing(self.backend.spawn(caught(rows)));
-        match file {
-            Some(mut bytes) => self.running(receive::read(&mut bytes, &incoming, &batches)).await?,
-            None => {
-                let (cancel, deadline) = (self.backend.cancelled(), self.backend.deadline());
-                tokio::select! {
-                    biased;
-                    stop = stopped(cancel, deadline) => return Err(stop),
-                    done = receive::receive(&mut self.wire, &incoming, &batches) => done?,
-                }
-            }
-        }
-        drop(batches);
-        let rows = self.running(storing.rows()).await?;
-        self.complete(format!("COPY {rows}"));
-        Ok(())
-    }
-
     /// Runs work of the engine while watching for cancellation, time-out and the client.
     async fn running<T>(&mut self, work: impl Future<Output = Result<T>>) -> std::result::Result<T, Stop> {
         watch(work, &mut self.wire, &self.backend).await
-    }
-}
-
-/// The storing half of a COPY; it stops when this is dropped.
-struct Storing(JoinHandle<Result<u64>>);
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Storing {
-    async fn rows(mut self) -> Result<u64> {
-        (&mut self.0).await.unwrap_or_else(|e| Err(Error::internal(format!("storing the rows failed: {e}"))))
     }
 }
 

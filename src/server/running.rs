@@ -1,11 +1,12 @@
 //! Work of the engine in flight, watched from the connection.
 //!
 //! In: a future of the engine. Out: its result, or the reason it was stopped: cancelled by request, timed out, the client
-//! gone, a panic. Invariant: the work runs on the engine's threads, never on the connection's, so that a busy query never
-//! delays another connection or its own cancellation; a watcher that is dropped stops its work. Deliberately absent:
-//! what the work is.
+//! gone, a panic. Invariant: work that can take long runs on the engine's threads, never on the connection's, so that a busy
+//! query never delays another connection or its own cancellation; what is polled here before is a single step; a watcher that
+//! is dropped stops its work. Deliberately absent: what the work is.
 
 use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use squilla_core::error::{Error, Kind, Result};
@@ -74,9 +75,17 @@ impl Drop for Running {
 
 /// Sends at most `rows_max` rows of a source (0: all) and gives it back.
 pub async fn deliver(source: Source, rows_max: usize, wire: &mut Wire, backend: &Backend) -> std::result::Result<Pumped, Stop> {
-    let (sender, pieces) = mpsc::channel(2);
-    let mut running = Running { task: backend.spawn(caught(source.pump(rows_max, sender))), pieces };
+    let (sender, mut pieces) = mpsc::channel(2);
     let (cancel, deadline) = (backend.cancelled(), backend.deadline());
+    let mut pump = Box::pin(caught(source.pump(rows_max, sender)));
+    // A result that is here already, and small, is written without a change of threads.
+    if let Poll::Ready(pumped) = futures::poll!(&mut pump) {
+        while let Ok(piece) = pieces.try_recv() {
+            put(piece, wire, &cancel, deadline).await?;
+        }
+        return pumped.map_err(Stop::Failed);
+    }
+    let mut running = Running { task: backend.spawn(pump), pieces };
     loop {
         tokio::select! {
             biased;

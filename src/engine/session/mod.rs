@@ -20,10 +20,13 @@ pub mod query;
 pub mod relations;
 pub mod sequences;
 pub mod shared;
+mod short;
+mod short_plan;
 pub mod sql_functions;
 pub mod state;
 pub mod stream;
 pub mod task;
+mod texts;
 pub mod transaction;
 pub mod versions;
 pub mod view;
@@ -123,6 +126,7 @@ pub struct Prepared {
     pub(crate) catalog_version: Option<u64>,
     fields: Option<Arc<Vec<ResultField>>>,
     parameters: Vec<SqlType>,
+    memo: Arc<short::Memo>,
 }
 
 impl Prepared {
@@ -253,6 +257,7 @@ pub struct Session {
     superuser: AtomicBool,
     pub(crate) inner: Mutex<Inner>,
     pub(crate) states: Arc<lease::States>,
+    texts: Mutex<texts::Texts>,
 }
 
 /// The mutable part of a session.
@@ -331,7 +336,7 @@ impl Session {
             beside: Vec::new(),
             reads: None,
         };
-        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), states: Arc::default() }
+        Self { database, shared, superuser: AtomicBool::new(superuser), inner: Mutex::new(inner), states: Arc::default(), texts: Mutex::default() }
     }
 
     /// Whether the current role is a superuser.

@@ -61,17 +61,20 @@ impl Session {
 
     /// Executes a planned statement.
     pub async fn execute(self: &Arc<Self>, prepared: &Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
-        let session = Arc::clone(self);
-        let prepared = prepared.clone();
         let query_id = rand::random::<i64>() & i64::MAX;
         self.inner.lock().query_id = query_id;
+        self.log_start(&prepared.statement, query_id);
+        if let Some(rows) = self.in_short(prepared, &parameters).await? {
+            return Ok(rows);
+        }
+        let session = Arc::clone(self);
+        let prepared = prepared.clone();
         let span = tracing::info_span!("statement", query_id, pid = self.shared.pid);
-        self.log_start(&prepared.statement, &span);
         self.on_statement_thread(async move { Box::pin(session.execute_here(prepared, parameters)).await }.instrument(span)).await
     }
 
     /// log_statement
-    fn log_start(&self, statement: &Statement, span: &tracing::Span) {
+    pub(super) fn log_start(&self, statement: &Statement, query_id: i64) {
         let wanted = match self.inner.lock().settings.get("log_statement") {
             "all" => true,
             "mod" => crate::command::writes(statement).is_some(),
@@ -80,6 +83,7 @@ impl Session {
             _ => false,
         };
         if wanted {
+            let span = tracing::info_span!("statement", query_id, pid = self.shared.pid);
             span.in_scope(|| tracing::info!(user = %self.role(), statement = %statement.text, "statement"));
         }
     }
@@ -102,14 +106,14 @@ impl Session {
     }
 
     /// Runs `work` on the statement threads (their stacks are deep); a panic there is XX000.
-    async fn on_statement_thread<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    pub(super) async fn on_statement_thread<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         match self.database.planning()?.spawn(work).await {
             Ok(result) => result,
             Err(e) => Err(Error::internal(format!("the statement failed in an unexpected way: {e}"))),
         }
     }
 
-    async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
+    pub(super) async fn prepare_here(self: &Arc<Self>, statement: &Statement, given: &[Option<SqlType>]) -> Result<Prepared> {
         self.check_failed(statement)?;
         let version = self.snapshot().stamp;
         let query = match &*statement.kind {
@@ -125,7 +129,14 @@ impl Session {
             // Boxed, like all work on single statements: what waits here is moved about on small stacks.
             let fields = Box::pin(crate::command::fields(self, statement)).await?.map(Arc::new);
             let parameters = Box::pin(crate::command::parameter_types(self, statement, given)).await?;
-            return Ok(Prepared { statement: statement.clone(), plan: None, catalog_version: Some(version), fields, parameters });
+            return Ok(Prepared {
+                statement: statement.clone(),
+                plan: None,
+                catalog_version: Some(version),
+                fields,
+                parameters,
+                memo: Arc::default(),
+            });
         };
         let planned = self.plan_with(query, &statement.source, given, Around::default()).await?;
         let parameters = typing::types(&planned.plan, &planned.given)?;
@@ -134,7 +145,8 @@ impl Session {
         // the catalog is theirs.
         let late = planned.late || parameters.contains(&SqlType::Numeric(None)) || self.reads_the_past();
         let version = if late { None } else { Some(version) };
-        Ok(Prepared { statement: statement.clone(), plan: Some(Arc::new(planned.plan)), catalog_version: version, fields: Some(fields), parameters })
+        let (statement, plan) = (statement.clone(), Some(Arc::new(planned.plan)));
+        Ok(Prepared { statement, plan, catalog_version: version, fields: Some(fields), parameters, memo: Arc::default() })
     }
 
     async fn execute_here(self: &Arc<Self>, prepared: Prepared, parameters: Vec<ScalarValue>) -> Result<Execution> {
@@ -173,6 +185,12 @@ impl Session {
                 _ => return Err(Error::internal("a plan without a query")),
             }
         };
+        let generation = self.inner.lock().settings.generation();
+        if prepared.memo.due(generation) {
+            // Where there is none, the reason will be told by the plan, if it is one.
+            let short = self.short_way(&prepared.statement, &plan, &prepared.parameters).ok().flatten();
+            prepared.memo.set(short, generation);
+        }
         let plan = if parameters.is_empty() { plan } else { plan.with_param_values(ParamValues::from(parameters)).map_err(from_datafusion)? };
         let fields = prepared.fields.clone().unwrap_or_default();
         let stream = self.run_plan(plan, &prepared.statement.text).await?;
@@ -209,7 +227,7 @@ impl Session {
     }
 
     /// Whether the state of the transaction allows the statement: 25P02 after a failure, 25006 for writes where it only reads.
-    fn check_transaction(&self, statement: &Statement) -> Result<()> {
+    pub(super) fn check_transaction(&self, statement: &Statement) -> Result<()> {
         self.check_failed(statement)?;
         let mut inner = self.inner.lock();
         if inner.settings.is_on("transaction_read_only")

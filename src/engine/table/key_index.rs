@@ -32,6 +32,8 @@ use crate::source::files::blocking;
 
 /// Bytes of all indexes.
 const CACHE_BYTES: usize = 256 << 20;
+/// What the cache needs for an index beside its rows: files of one row are many.
+const ENTRY_BYTES: usize = 512;
 /// Keys that one scan looks for at most.
 const KEYS_MAX: usize = 256;
 /// Files that are remembered as asked about.
@@ -51,12 +53,37 @@ impl KeyIndex {
     }
 
     fn bytes(&self) -> usize {
-        self.0.len() * 8
+        self.0.len() * 8 + ENTRY_BYTES
     }
 }
 
-/// An index is of a file and of columns: their numbers and types, which hashes depend on.
-type Id = (u64, Vec<(u32, String)>);
+/// The columns of a key, with what an index depends on: their numbers and types.
+#[derive(Clone, Debug)]
+pub struct KeyColumns {
+    columns: Vec<ColumnEntry>,
+    signature: Arc<[(u32, String)]>,
+}
+
+impl KeyColumns {
+    /// A key of these columns; None when its values have no hash.
+    pub fn new(columns: Vec<ColumnEntry>) -> Result<Option<Self>> {
+        for column in &columns {
+            if !hashable(scan_field(column)?.data_type()) {
+                return Ok(None);
+            }
+        }
+        let signature = columns.iter().map(|c| (c.id, c.ty.clone())).collect();
+        Ok(Some(Self { columns, signature }))
+    }
+
+    /// The hash of one key: arrays of one value, of the types that the columns are read as.
+    pub fn hash(&self, key: &[ArrayRef]) -> Result<u32> {
+        hashes(key, 1)?.first().copied().ok_or_else(|| Error::internal("a key without a hash"))
+    }
+}
+
+/// An index is of a file and of columns.
+type Id = (u64, Arc<[(u32, String)]>);
 
 #[derive(Debug, Default)]
 struct Cache {
@@ -111,7 +138,7 @@ impl Cache {
 /// Keys that a scan looks for: the columns, and the hash of each key.
 #[derive(Debug)]
 pub struct Wanted {
-    columns: Vec<ColumnEntry>,
+    key: KeyColumns,
     hashes: Vec<u32>,
 }
 
@@ -140,7 +167,9 @@ pub fn wanted(filters: &[Expr], columns: &[ColumnEntry], constraints: &[Vec<usiz
         }
         if arrays.len() == key.len() {
             let hashes = hashes(&arrays, count)?;
-            return Ok(Some(Wanted { columns: key.into_iter().cloned().collect(), hashes }));
+            if let Some(key) = KeyColumns::new(key.into_iter().cloned().collect())? {
+                return Ok(Some(Wanted { key, hashes }));
+            }
         }
     }
     Ok(None)
@@ -188,9 +217,15 @@ fn hashes(arrays: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
 }
 
 impl KeyIndexes {
+    /// The rows of a file that may have the key of this hash, in order; None when there is no index of the file yet.
+    pub fn known(&self, file: u64, key: &KeyColumns, hash: u32) -> Option<Vec<u32>> {
+        let index = self.0.lock().get(&(file, Arc::clone(&key.signature)))?;
+        Some(index.rows(hash).collect())
+    }
+
     /// The rows of a file that may have one of the keys, in order; None when the file has to be read to know.
     pub async fn rows(&self, file: &DataFile, path: &Path, wanted: &Wanted) -> Result<Option<Vec<u32>>> {
-        let id = (file.id, wanted.columns.iter().map(|c| (c.id, c.ty.clone())).collect::<Vec<_>>());
+        let id = (file.id, Arc::clone(&wanted.key.signature));
         let known = self.0.lock().get(&id);
         let index = match known {
             Some(index) => index,
@@ -199,7 +234,7 @@ impl KeyIndexes {
                 if file.rows > (CACHE_BYTES / 32) as u64 || !self.0.lock().ask(&id) {
                     return Ok(None);
                 }
-                let (path, columns, sums) = (path.to_owned(), wanted.columns.clone(), file.sums.clone());
+                let (path, columns, sums) = (path.to_owned(), wanted.key.columns.clone(), file.sums.clone());
                 let Some(made) = blocking(move || build(path, sums, &columns)).await? else { return Ok(None) };
                 let made = Arc::new(made);
                 self.0.lock().put(id, &made);

@@ -8,8 +8,10 @@ pub mod check;
 pub mod checked;
 pub mod compact;
 pub mod fit;
+pub mod hot;
 pub mod key_index;
 pub mod live;
+pub mod point;
 pub mod scan;
 pub mod stage;
 pub mod unique;
@@ -26,6 +28,7 @@ use squilla_core::error::Result;
 use crate::catalog::Catalog;
 use crate::catalog::data::Relation;
 use crate::source::files::FileAccess;
+use crate::table::hot::HotRows;
 use crate::table::key_index::KeyIndexes;
 
 /// The contents of managed tables.
@@ -38,19 +41,23 @@ pub struct Tables {
     compacting: Mutex<HashSet<u32>>,
     /// Where keys are.
     keys: KeyIndexes,
+    /// What reads by key have decoded.
+    hot: HotRows,
     /// Plans stay in this process.
     local: bool,
 }
 
 impl Tables {
-    /// The tables of a catalog; `local` when plans that read them never leave the process.
-    pub fn new(catalog: &Arc<Catalog>, access: &Arc<FileAccess>, local: bool) -> Arc<Self> {
+    /// The tables of a catalog; `local` when plans that read them never leave the process. `hot` keeps what reads by key
+    /// decode.
+    pub fn new(catalog: &Arc<Catalog>, access: &Arc<FileAccess>, local: bool, hot: HotRows) -> Arc<Self> {
         Arc::new(Self {
             access: Arc::clone(access),
             directory: catalog.data_directory().to_owned(),
             catalog: Arc::clone(catalog),
             compacting: Mutex::default(),
             keys: KeyIndexes::default(),
+            hot,
             local,
         })
     }
