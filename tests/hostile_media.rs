@@ -361,7 +361,6 @@ async fn one_row_of_ten_thousand_files_reads_a_few() {
     let files = folder.path().display();
     for query in [
         format!("SELECT classify_image(file, model => 'tiny/resnet-shapes') FROM read_files('{files}/*') LIMIT 1"),
-        format!("SELECT uri, image_width(decode_image(file_content(file))) AS w FROM read_files('{files}/*') WHERE image_width(file) > 10 LIMIT 1"),
         format!("SELECT d.label FROM read_files('{files}/*') f, LATERAL detect(f.file, model => 'tiny/yolo-shapes', min_score => 0.0) d LIMIT 1"),
         format!("SELECT count(*) FROM (SELECT image_stats(decode_image(content)) FROM read_files('{files}/*') LIMIT 1) t"),
     ] {

@@ -1,4 +1,4 @@
-//! Keeps operators of DataFusion from collecting media, and from asking for more calls than are wanted.
+//! Keeps operators of DataFusion from collecting media.
 //!
 //! In: a physical plan. Out: the same plan, in which no operator gathers pixels, samples or files' bytes by thousands of
 //! rows. Why: DataFusion makes batches of 8,192 rows after a filter and after a round robin, which is right for numbers; of
@@ -26,10 +26,9 @@ pub fn small(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
         if let Some(repartition) = plan.downcast_ref::<RepartitionExec>()
             && matches!(repartition.partitioning(), Partitioning::RoundRobinBatch(_))
-            && (repartition.input().is::<PackExec>() || gathers(repartition.input()))
+            && gathers(repartition.input())
         {
-            // Calls are made side by side whatever the partitions are: what is left above them is cheap. And a repartition takes
-            // what it can get: for one row of ten thousand files it would have the calls made for all of them.
+            // Calls are made side by side whatever the partitions are: what is left above them is cheap.
             return Ok(Transformed::yes(Arc::clone(repartition.input())));
         }
         if let Some(filter) = plan.downcast_ref::<FilterExec>()
