@@ -22,6 +22,7 @@ mod demo;
 mod differential;
 mod faults;
 mod faults_disk;
+mod hostile_media;
 mod known_gaps;
 mod media_engine;
 mod object_store;

@@ -24,6 +24,16 @@ pub struct CallCounters {
     device_ns: AtomicU64,
     held: AtomicU64,
     held_most: AtomicU64,
+    /// Runs by device: the processor, then GPUs by number.
+    devices: [AtomicU64; DEVICES],
+}
+
+/// Devices that are told apart; further GPUs count as the last.
+const DEVICES: usize = 17;
+
+/// Name of the device that has this number in [`CallTotals::devices`].
+pub fn device_name(number: usize) -> String {
+    number.checked_sub(1).map_or_else(|| "cpu".to_owned(), |gpu| format!("cuda:{gpu}"))
 }
 
 /// Values of [`CallCounters`].
@@ -45,6 +55,8 @@ pub struct CallTotals {
     pub device_ns: u64,
     /// Most bytes reserved at one time.
     pub held_most: u64,
+    /// Runs by device: the processor, then GPUs by number; see [`device_name`].
+    pub devices: [u64; DEVICES],
 }
 
 /// Whose work it is, and where its cost is counted.
@@ -73,10 +85,11 @@ impl CallCounters {
         add(&self.device_ns, ns(device));
     }
 
-    /// A run of a model that could have held `room` items.
-    pub fn run(&self, room: usize) {
+    /// A run of a model that could have held `room` items; `device` is 0 for the processor, 1 and up for GPUs.
+    pub fn run(&self, room: usize, device: usize) {
         add(&self.runs, 1);
         add(&self.room, room as u64);
+        add(&self.devices[device.min(DEVICES - 1)], 1);
     }
 
     /// Items that take the result of an equal one.
@@ -105,6 +118,7 @@ impl CallCounters {
             waited_ns: get(&self.waited_ns),
             device_ns: get(&self.device_ns),
             held_most: get(&self.held_most),
+            devices: std::array::from_fn(|n| get(&self.devices[n])),
         }
     }
 }
@@ -164,10 +178,13 @@ mod tests {
     #[test]
     fn items_share_a_run() {
         let counters = CallCounters::default();
-        counters.run(4);
+        counters.run(4, 0);
+        counters.run(0, 2);
         counters.item(3, Duration::from_nanos(5), Duration::from_nanos(10));
         counters.item(4, Duration::from_nanos(6), Duration::from_nanos(10));
         let totals = counters.read();
         assert_eq!((totals.items, totals.tokens, totals.waited_ns, totals.device_ns, totals.room), (2, 7, 11, 20, 4));
+        let used: Vec<String> = (0..DEVICES).filter(|n| totals.devices[*n] > 0).map(device_name).collect();
+        assert_eq!(used, ["cpu", "cuda:1"]);
     }
 }

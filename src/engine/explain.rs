@@ -24,6 +24,7 @@ use squilla_core::types::SqlType;
 use crate::command::column;
 use crate::command::sessions::text_rows;
 use crate::error::from_datafusion;
+use crate::exec::measure::RUNS_ON;
 use crate::run::ShuffleRow;
 use crate::session::{Execution, RowsTag, Session};
 use crate::statement::copy::CopySource;
@@ -47,6 +48,8 @@ struct Actual {
     rows: u64,
     ms: f64,
     counters: Vec<(&'static str, u64)>,
+    /// Devices on which models ran for it.
+    devices: Vec<String>,
 }
 
 /// Runs EXPLAIN.
@@ -166,9 +169,9 @@ const COUNTERS: &[&str] = &[
     "model_items",
     "model_runs",
     "tokens",
-    "shared",
+    "cache_hits",
     "device_us",
-    "waited_us",
+    "queue_us",
     "peak_bytes",
     "spill_count",
     "spilled_bytes",
@@ -193,7 +196,19 @@ fn counters(metrics: &MetricsSet) -> Vec<(&'static str, u64)> {
     if let (Some(items), Some(room)) = (value("model_items"), value("model_room").filter(|room| *room > 0)) {
         out.push(("fill_percent", (items * 100 / room).min(100)));
     }
+    // Time in which the operator worked, and in which its input had nothing to give.
+    for (name, time) in [("busy", "busy_us"), ("wait", "wait_us")] {
+        out.extend(value(name).map(|nanoseconds| (time, nanoseconds / 1000)));
+    }
     out
+}
+
+/// Names of the devices on which models ran.
+fn devices(metrics: &MetricsSet) -> Vec<String> {
+    let metrics = metrics.aggregate_by_name();
+    let mut names: Vec<String> = metrics.iter().filter_map(|m| m.value().name().strip_prefix(RUNS_ON).map(str::to_owned)).collect();
+    names.sort();
+    names
 }
 
 /// `Name: details` without the name.
@@ -231,7 +246,7 @@ fn node(plan: &Arc<dyn ExecutionPlan>, explain: &Explain) -> Node {
         width,
         actual: metrics.map(|m| {
             let (rows, ms) = actual(&m);
-            Actual { rows, ms, counters: counters(&m) }
+            Actual { rows, ms, counters: counters(&m), devices: devices(&m) }
         }),
         children,
     }

@@ -21,6 +21,7 @@ use squilla_core::counters::Caller;
 use squilla_core::error::{Error, Kind, Result};
 use tokio::sync::Semaphore;
 
+use crate::device::Device;
 use crate::stats::Counters;
 
 /// What an item costs and what it may be packed with.
@@ -52,6 +53,11 @@ pub trait Worker {
 
     /// The limits of this model on its device.
     fn limits(&self) -> PackLimits;
+
+    /// Where it runs.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
 
     /// Runs a pack; on success as many results as items. An error concerns the whole pack.
     fn run(&mut self, items: &[&Self::Item]) -> Result<Vec<Self::Out>>;
@@ -327,7 +333,7 @@ fn run_pack<I, O, W: Worker<Item = I, Out = O>>(shared: &Shared<I, O>, worker: &
     shared.counters.pack(pack.len(), room, failed, busy, waited);
     let share = busy / u32::try_from(pack.len()).unwrap_or(1).max(1);
     if let Some(first) = pack.first() {
-        first.call.caller.counters.run(room);
+        first.call.caller.counters.run(room, worker.device().number());
     }
     for (job, result) in pack.into_iter().zip(results) {
         job.call.caller.counters.item(job.size.length, start.saturating_duration_since(job.queued), share);
@@ -364,6 +370,7 @@ mod tests {
     struct Doubler {
         packs: Arc<Mutex<Vec<usize>>>,
         slow: Duration,
+        items: usize,
     }
 
     impl Worker for Doubler {
@@ -371,7 +378,7 @@ mod tests {
         type Out = i64;
 
         fn limits(&self) -> PackLimits {
-            PackLimits { items: 8, padded: 1 << 20 }
+            PackLimits { items: self.items, padded: 1 << 20 }
         }
 
         fn run(&mut self, items: &[&i64]) -> Result<Vec<i64>> {
@@ -388,7 +395,7 @@ mod tests {
     fn start(slow: u64, capacity: usize) -> (Batcher<i64, i64>, Arc<Mutex<Vec<usize>>>) {
         let packs = Arc::new(Mutex::new(Vec::new()));
         let inner = Arc::clone(&packs);
-        let load = move || Ok(Doubler { packs: Arc::clone(&inner), slow: Duration::from_millis(slow) });
+        let load = move || Ok(Doubler { packs: Arc::clone(&inner), slow: Duration::from_millis(slow), items: 8 });
         let service = Service { instances: 1, queue_bytes: capacity << 10, cores: Some((Cores::new(1), 1)), counters: Arc::default() };
         (block_on(Batcher::start("test", service, load)).unwrap(), packs)
     }
@@ -410,6 +417,34 @@ mod tests {
         }
         assert!(packs.lock().iter().all(|n| *n <= 8));
         assert_eq!(batcher.counters().read().failed, 2);
+    }
+
+    /// Whatever the size of packs, however lengths and keys are mixed and whoever else asks, each item has its own result.
+    #[test]
+    fn results_do_not_depend_on_packs_of_1_to_64() {
+        for items in 1..=64 {
+            let packs = Arc::new(Mutex::new(Vec::new()));
+            let inner = Arc::clone(&packs);
+            let load = move || Ok(Doubler { packs: Arc::clone(&inner), slow: Duration::ZERO, items });
+            let service = Service { instances: 1 + items % 3, queue_bytes: 64 << 10, cores: Some((Cores::new(2), 1)), counters: Arc::default() };
+            let batcher = Arc::new(block_on(Batcher::start("test", service, load)).unwrap());
+            let callers: Vec<_> = (0..3_u64)
+                .map(|owner| {
+                    let batcher = Arc::clone(&batcher);
+                    std::thread::spawn(move || {
+                        let size = |i: i64| Size { key: (i % 2) as u64, length: 1 + (i * 7919 % 97) as u32, bytes: 512 };
+                        let work = (0..100).map(|i| (i, size(i + owner as i64))).collect();
+                        block_on(batcher.run(&Caller { owner, ..Caller::default() }, work)).unwrap()
+                    })
+                })
+                .collect();
+            for caller in callers {
+                for (i, result) in caller.join().unwrap().into_iter().enumerate() {
+                    assert_eq!(result.ok(), (i != 13 && i != 17).then_some(2 * i as i64), "packs of {items}");
+                }
+            }
+            assert!(packs.lock().iter().all(|n| *n <= items), "packs of {items}: {:?}", packs.lock());
+        }
     }
 
     #[test]

@@ -68,6 +68,27 @@ pub fn iou(a: &BoundingBox, b: &BoundingBox) -> f32 {
     if union > 0.0 { w * h / union } else { 0.0 }
 }
 
+/// Class and score of each anchor: the first of the best among the features from `first` on.
+fn best_classes(output: &Tensor, first: usize, features: usize, features_first: bool) -> Vec<(u32, f32)> {
+    let columns = output.shape.get(1).copied().unwrap_or(1).max(1);
+    let mut best = vec![(0, f32::NEG_INFINITY); output.data.len() / features.max(1)];
+    if features_first {
+        // A feature after the other, as they lie in memory.
+        for (class, row) in (0..).zip(output.data.chunks_exact(columns).take(features).skip(first)) {
+            for (best, score) in best.iter_mut().zip(row) {
+                *best = if *score > best.1 { (class, *score) } else { *best };
+            }
+        }
+        return best;
+    }
+    for (best, row) in best.iter_mut().zip(output.data.chunks_exact(columns)) {
+        for (class, score) in (0..).zip(&row[first.min(row.len())..]) {
+            *best = if *score > best.1 { (class, *score) } else { *best };
+        }
+    }
+    best
+}
+
 /// Grid detectors: `(4 + C, A)` or `(A, 4 + C)` with centre boxes, `(A, 5 + C)` with objectness, or `(A, 6)` with final
 /// corner boxes.
 pub fn grid(output: &Tensor, labels: &[String], frame: &Frame, options: &DetectOptions) -> Result<Vec<Detection>> {
@@ -86,23 +107,18 @@ pub fn grid(output: &Tensor, labels: &[String], frame: &Frame, options: &DetectO
     let wanted = wanted(labels, options);
     let end_to_end = !features_first && features == 6 && labels.len() != 2 && labels.len() != 1;
     let objectness = !end_to_end && !labels.is_empty() && features == 5 + labels.len();
+    let first = if objectness { 5 } else { 4 };
+    let best = if end_to_end { Vec::new() } else { best_classes(output, first, features, features_first) };
     let mut found = Vec::new();
     for anchor in 0..anchors {
         let corners = [at(anchor, 0), at(anchor, 1), at(anchor, 2), at(anchor, 3)];
         let (class, score, corners) = if end_to_end {
             (at(anchor, 5) as usize, at(anchor, 4), corners)
         } else {
-            let first = if objectness { 5 } else { 4 };
-            let mut best = (0, f32::NEG_INFINITY);
-            for feature in first..features {
-                let score = at(anchor, feature);
-                if score > best.1 {
-                    best = (feature - first, score);
-                }
-            }
+            let (class, score) = best.get(anchor).copied().unwrap_or_default();
             let whole = if objectness { at(anchor, 4) } else { 1.0 };
             let [cx, cy, w, h] = corners;
-            (best.0, best.1 * whole, [cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0])
+            (class as usize, score * whole, [cx - w / 2.0, cy - h / 2.0, cx + w / 2.0, cy + h / 2.0])
         };
         if score > options.min_score && wanted(class) {
             let bbox = BoundingBox { x1: corners[0], y1: corners[1], x2: corners[2], y2: corners[3] };

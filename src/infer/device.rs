@@ -40,6 +40,16 @@ impl Wish {
     }
 }
 
+impl Device {
+    /// Its number among the counters of a call: the processor is 0, GPUs follow.
+    pub fn number(self) -> usize {
+        match self {
+            Device::Cpu => 0,
+            Device::Cuda(n) => usize::try_from(n).unwrap_or(0) + 1,
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

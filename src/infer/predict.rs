@@ -89,6 +89,10 @@ impl Worker for PredictWorker {
         self.limits
     }
 
+    fn device(&self) -> Device {
+        self.onnx.device
+    }
+
     fn run(&mut self, items: &[&PredictItem]) -> Result<Vec<Vec<Tensor>>> {
         let ports: Vec<(String, usize)> = self.onnx.inputs.iter().map(|p| (p.name.clone(), p.shape.len())).collect();
         if items.iter().any(|i| i.inputs.len() != ports.len()) {
@@ -112,7 +116,7 @@ impl Worker for PredictWorker {
                 out[0].push(whole);
                 continue;
             }
-            for (item, row) in out.iter_mut().zip(rows(&whole, items.len())?) {
+            for (item, row) in out.iter_mut().zip(rows(whole, items.len())?) {
                 item.push(row);
             }
         }

@@ -10,7 +10,7 @@ use half::f16;
 use ort::environment::Environment;
 use ort::session::builder::SessionBuilder;
 use ort::session::{SessionInputValue, SessionOutputs};
-use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, ValueType};
+use ort::value::{DynValue, Outlet, Tensor as OrtTensor, TensorElementType, TensorRef, ValueType};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::values::Tensor;
 
@@ -33,6 +33,8 @@ pub struct Port {
 pub enum Feed<'a> {
     /// Shape and row-major values; cast to f16 or f64 when the graph wants that.
     F32(Vec<usize>, Vec<f32>),
+    /// As `F32`, read where the values lie.
+    View(Vec<usize>, &'a [f32]),
     /// Shape and row-major values; cast to the integer, float or bool type that the graph wants.
     I64(Vec<usize>, Vec<i64>),
     /// A value that an earlier run gave, passed back untouched (a key/value cache).
@@ -183,6 +185,8 @@ fn cast<'a>(name: &str, element: Option<TensorElementType>, feed: Feed<'a>) -> R
     }
     match (feed, element) {
         (Feed::Kept(value), _) => Ok(SessionInputValue::from(value)),
+        (Feed::View(s, d), Some(E::Float32) | None) => TensorRef::from_array_view((s, d)).map(SessionInputValue::from).map_err(bad(name)),
+        (Feed::View(s, d), _) => cast(name, element, Feed::F32(s, d.to_vec())),
         (Feed::F32(s, d), Some(E::Float16)) => make!(s, d.into_iter().map(f16::from_f32).collect::<Vec<_>>()),
         (Feed::F32(s, d), Some(E::Float64)) => make!(s, d.into_iter().map(f64::from).collect::<Vec<_>>()),
         (Feed::F32(s, d), Some(E::Int64)) => make!(s, d.into_iter().map(|v| v as i64).collect::<Vec<_>>()),
@@ -229,11 +233,14 @@ pub fn tensor(name: &str, value: &DynValue) -> Result<Tensor> {
 }
 
 /// Cuts a tensor with a leading batch dimension into its rows; each row keeps the other dimensions.
-pub fn rows(tensor: &Tensor, count: usize) -> Result<Vec<Tensor>> {
+pub fn rows(tensor: Tensor, count: usize) -> Result<Vec<Tensor>> {
     if tensor.shape.first() != Some(&count) || count == 0 {
         return Err(Error::new(Kind::ModelIncompatible, format!("the model gave an output of shape {:?} for {count} inputs", tensor.shape)));
     }
     let shape = tensor.shape[1..].to_vec();
+    if count == 1 {
+        return Ok(vec![Tensor { data: tensor.data, shape }]);
+    }
     let size = tensor.data.len() / count;
     Ok((0..count).map(|i| Tensor { data: tensor.data[i * size..(i + 1) * size].to_vec(), shape: shape.clone() }).collect())
 }

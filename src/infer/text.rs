@@ -87,6 +87,10 @@ impl Worker for TextWorker {
         self.limits
     }
 
+    fn device(&self) -> Device {
+        self.onnx.device
+    }
+
     fn run(&mut self, items: &[&TextItem]) -> Result<Vec<Vec<f32>>> {
         let (count, length) = (items.len(), items.iter().map(|i| i.ids.len()).max().unwrap_or(0).max(1));
         let mut ids = vec![self.pad; count * length];

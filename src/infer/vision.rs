@@ -42,6 +42,8 @@ pub struct VisionWorker {
     outputs: Vec<String>,
     fixed: Option<usize>,
     limits: PackLimits,
+    /// The pixels of a pack; kept, so that they lie in memory that is there already.
+    pixels: Vec<f32>,
 }
 
 impl VisionWorker {
@@ -85,7 +87,7 @@ impl VisionWorker {
             (_, Device::Cuda(_)) => 128,
         };
         let items = fixed.unwrap_or_else(|| max_batch.unwrap_or(default));
-        Ok(Self { onnx, input: port.name, outputs, fixed, limits: PackLimits { items, padded: usize::MAX } })
+        Ok(Self { onnx, input: port.name, outputs, fixed, limits: PackLimits { items, padded: usize::MAX }, pixels: Vec::new() })
     }
 }
 
@@ -97,15 +99,24 @@ impl Worker for VisionWorker {
         self.limits
     }
 
+    fn device(&self) -> Device {
+        self.onnx.device
+    }
+
     fn run(&mut self, items: &[&ImageItem]) -> Result<Vec<Vec<Tensor>>> {
         let Some(first) = items.first() else { return Ok(Vec::new()) };
         let (width, height) = (first.width, first.height);
         // A graph for a fixed number of images gets black ones to make up the number.
         let count = self.fixed.unwrap_or(items.len()).max(items.len());
-        let mut data = Vec::with_capacity(count * first.planes.len());
-        items.iter().for_each(|item| data.extend_from_slice(&item.planes));
-        data.resize(count * first.planes.len(), 0.0);
-        let mut feeds = vec![(self.input.as_str(), Feed::F32(vec![count, 3, height, width], data))];
+        let pixels = if count == 1 {
+            &first.planes
+        } else {
+            self.pixels.clear();
+            items.iter().for_each(|item| self.pixels.extend_from_slice(&item.planes));
+            self.pixels.resize(count * first.planes.len(), 0.0);
+            &self.pixels
+        };
+        let mut feeds = vec![(self.input.as_str(), Feed::View(vec![count, 3, height, width], pixels))];
         let mask = self.onnx.inputs.iter().find(|p| p.name == "pixel_mask").map(|p| p.shape.clone());
         if let Some(shape) = mask {
             let side = |i: usize, own: usize| shape.get(i).and_then(|n| usize::try_from(*n).ok()).filter(|n| *n > 0).unwrap_or(own);
@@ -116,7 +127,7 @@ impl Worker for VisionWorker {
         let mut out: Vec<Vec<Tensor>> = (0..items.len()).map(|_| Vec::with_capacity(self.outputs.len())).collect();
         for name in &self.outputs {
             let tensor = named(&outputs, name)?;
-            for (item, row) in out.iter_mut().zip(rows(&tensor, count)?) {
+            for (item, row) in out.iter_mut().zip(rows(tensor, count)?) {
                 item.push(row);
             }
         }

@@ -224,7 +224,10 @@ impl WhisperWorker {
     /// Opens both graphs.
     pub fn open(manifest: &Manifest, options: &OpenOptions, max_batch: Option<usize>) -> Result<Self> {
         let encoder = Onnx::open(&manifest.graph(0)?, options)?;
-        let decoder = Onnx::open(&manifest.graph(1)?, options)?;
+        // A step of the decoder reads all weights for a few positions: memory is what it waits for, and threads that wait for each
+        // other cost more than they save.
+        let fewer = OpenOptions { threads: (options.threads / 2).max(1), ..options.clone() };
+        let decoder = Onnx::open(&manifest.graph(1)?, &fewer)?;
         let path = manifest.tokenizer.as_deref().ok_or_else(|| Error::new(Kind::ModelIncompatible, "the speech model has no tokenizer.json"))?;
         let rules = Arc::new(SpeechRules::read(manifest, &tokens::open(path)?)?);
         let number = |key: &str| manifest.config[key].as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
@@ -377,6 +380,10 @@ impl Worker for WhisperWorker {
         self.limits
     }
 
+    fn device(&self) -> Device {
+        self.encoder.device
+    }
+
     fn run(&mut self, items: &[&SpeechItem]) -> Result<Vec<SpeechTokens>> {
         let size = self.mel.bins * self.mel.frames();
         if items.iter().any(|i| i.mel.len() != size) {
@@ -419,6 +426,7 @@ fn argmax(logits: &[f32]) -> u32 {
 
 fn log_probability(logits: &[f32], token: u32) -> f32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum = logits.iter().map(|v| (v - max).exp()).sum::<f32>().ln();
+    // What is e^-25 of the largest adds nothing that a float of 32 bits would show.
+    let sum = logits.iter().map(|v| v - max).filter(|v| *v > -25.0).map(f32::exp).sum::<f32>().ln();
     logits.get(token as usize).map_or(f32::NEG_INFINITY, |v| v - max - sum)
 }

@@ -4,6 +4,8 @@
 //! URL, no playlist, whatever the payload asks for, and it writes nothing to standard error. This code may crash or hang
 //! on hostile input, so the server calls it in a child process only (`sandbox`). Deliberately absent: encoding.
 
+use std::fs::File;
+use std::io::{self, Seek};
 use std::sync::Once;
 
 use ffmpeg_next::format::context::{Input, StreamIo};
@@ -32,19 +34,26 @@ pub fn open(payload: &Payload<'_>) -> Result<Input> {
     if file.metadata().map(|meta| meta.len() == 0).unwrap_or(false) {
         return Err(Error::bad_media("the file is empty").detail("It has no bytes."));
     }
+    let again = file.try_clone().ok();
     let stream = StreamIo::from_read_seek_with_capacity(file, 1 << 18).map_err(|e| failed("could not open the media", e))?;
     let mut options = Dictionary::new();
     options.set("format_whitelist", CONTAINERS);
     options.set("protocol_whitelist", "none");
-    ffmpeg_next::format::input_from_stream(stream, None, Some(options))
-        .map_err(|e| failed("the file is not a sound or video file that can be read", e))
+    ffmpeg_next::format::input_from_stream(stream, None, Some(options)).map_err(|e| match again.map(unreadable) {
+        Some(Some(error)) => Error::io("could not read the file", error),
+        _ => failed("the file is not a sound or video file that can be read", e),
+    })
+}
+
+/// Why the bytes of a file cannot be read, if so. FFmpeg tells of damage in some containers as it does of a broken disk.
+fn unreadable(mut file: File) -> Option<io::Error> {
+    file.rewind().and_then(|()| io::copy(&mut file, &mut io::sink())).err()
 }
 
 /// An FFmpeg failure as an error of the row.
 pub fn failed(what: &str, error: ffmpeg_next::Error) -> Error {
     let kind = match error {
         ffmpeg_next::Error::Other { errno } if errno == ffmpeg_next::error::ENOMEM => Kind::LimitExceeded,
-        ffmpeg_next::Error::Other { errno } if errno == ffmpeg_next::error::EIO => Kind::Io,
         _ => Kind::BadMedia,
     };
     let text = error.to_string();

@@ -78,13 +78,13 @@ impl RowEncoder {
     pub fn data_rows(&mut self, batch: &RecordBatch, rows: Range<usize>, out: &mut BytesMut) -> Result<()> {
         let count = self.columns.len() as u16;
         self.encode_columns(batch, rows.clone())?;
+        out.reserve(self.cells.iter().map(Cells::bytes).sum::<usize>() + rows.len() * 7);
         for row in 0..rows.len() {
             let length = 6 + self.cells.iter().map(|c| c.field(row).len()).sum::<usize>();
             if length > MESSAGE_MAX {
                 return Err(Error::new(Kind::LimitExceeded, format!("a row of {length} bytes is too large for the protocol"))
                     .detail(format!("A message holds at most {MESSAGE_MAX} bytes.")));
             }
-            out.reserve(length + 1);
             out.put_u8(b'D');
             out.put_u32(length as u32);
             out.put_u16(count);

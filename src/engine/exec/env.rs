@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool};
 use squilla_core::error::{Error, Kind, Result};
 use squilla_core::kernel::{Env, Memory};
 
@@ -40,6 +40,12 @@ pub struct PoolMemory {
 
 impl Memory for PoolMemory {
     fn reserve(&self, bytes: usize) -> Result<Box<dyn std::any::Any + Send>> {
+        if let MemoryLimit::Finite(all) = self.pool.memory_limit()
+            && bytes > all
+        {
+            // No waiting and no other order of the work would make room for it: it is the row that is at fault.
+            return Err(Error::limit(format!("one row takes {bytes} bytes, more than all statements may use"), "squilla.memory_limit"));
+        }
         let reservation = MemoryConsumer::new("media").register(&self.pool);
         reservation.try_grow(bytes).map_err(|e| {
             Error::new(Kind::OutOfMemory, "out of memory").detail(e.strip_backtrace()).hint("The limit is the setting squilla.memory_limit.")

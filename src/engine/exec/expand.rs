@@ -166,7 +166,9 @@ impl ExecutionPlan for ExpandExec {
             (_, true) => usize::MAX,
             _ => LIST_ROWS_MAX,
         };
-        let out = input
+        let out = work
+            .measure
+            .waiting(input)
             .flat_map(move |batch| match batch {
                 Ok(batch) => stream::iter(
                     (0..batch.num_rows())

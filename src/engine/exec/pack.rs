@@ -188,7 +188,7 @@ impl ExecutionPlan for PackExec {
         let measured = Arc::clone(&work);
         let in_flight = work.statement.packs_in_flight.max(1);
         let cutter = Arc::clone(&work);
-        let out = packs(input, cutter)
+        let out = packs(work.measure.waiting(input), cutter)
             .map(move |pack| {
                 let work = Arc::clone(&work);
                 async move {
@@ -204,7 +204,7 @@ impl ExecutionPlan for PackExec {
 }
 
 /// Cuts batches into packs.
-fn packs(input: SendableRecordBatchStream, work: Arc<Work>) -> impl Stream<Item = DfResult<RecordBatch>> + Send {
+fn packs(input: impl Stream<Item = DfResult<RecordBatch>> + Send, work: Arc<Work>) -> impl Stream<Item = DfResult<RecordBatch>> + Send {
     input.flat_map(move |batch| match batch {
         Ok(batch) => stream::iter(work.cut(&batch)).left_stream(),
         Err(e) => stream::iter([Err(e)]).right_stream(),

@@ -60,7 +60,9 @@ fn text_node(node: &Node, explain: &Explain, depth: usize, lines: &mut Vec<Strin
         lines.push(format!("{inner}{details}"));
     }
     if let Some(actual) = node.actual.as_ref().filter(|a| !a.counters.is_empty()) {
-        lines.push(format!("{inner}{}", actual.counters.iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join(" ")));
+        let device = (!actual.devices.is_empty()).then(|| format!("device={}", actual.devices.join(",")));
+        let counters = actual.counters.iter().map(|(n, v)| format!("{n}={v}")).chain(device);
+        lines.push(format!("{inner}{}", counters.collect::<Vec<_>>().join(" ")));
     }
     for child in &node.children {
         text_node(child, explain, depth + 1, lines);
@@ -109,6 +111,9 @@ fn object(node: &Node, explain: &Explain, outer: bool) -> Item {
     }
     for (name, count) in node.actual.iter().flat_map(|a| &a.counters) {
         put(&title(name), plain(count));
+    }
+    if let Some(actual) = node.actual.as_ref().filter(|a| !a.devices.is_empty()) {
+        put("Device", Item::Text(actual.devices.join(",")));
     }
     if !node.children.is_empty() {
         put("Plans", Item::List(node.children.iter().map(|c| object(c, explain, false)).collect()));

@@ -50,6 +50,7 @@ pub fn begin(out: &mut BytesMut, options: &CopyOptions, names: &[&str]) {
 
 /// Appends the rows held by `columns`; `first` says whether no row was written before, and tells so afterwards.
 pub fn rows(out: &mut BytesMut, options: &CopyOptions, columns: &[Cells], count: usize, first: &mut bool) {
+    out.reserve(columns.iter().map(Cells::bytes).sum::<usize>() + count * (8 + columns.len()));
     for row in 0..count {
         let first = std::mem::take(first);
         message(out, |out| match options.format {
@@ -101,6 +102,10 @@ pub fn end(out: &mut BytesMut, options: &CopyOptions, first: bool) {
 }
 
 fn text_field(out: &mut BytesMut, value: &[u8], delimiter: u8) {
+    // Without a way out of the loop, many bytes are looked at at a time; next to no value has anything to escape.
+    if !value.iter().fold(false, |found, byte| found | (*byte < b' ') | (*byte == b'\\') | (*byte == delimiter)) {
+        return out.put_slice(value);
+    }
     let mut start = 0;
     for (at, byte) in value.iter().enumerate() {
         let escaped = match byte {
@@ -122,8 +127,8 @@ fn text_field(out: &mut BytesMut, value: &[u8], delimiter: u8) {
 }
 
 fn csv_field(out: &mut BytesMut, value: &[u8], options: &CopyOptions, force: bool, alone: bool) {
-    let special = |b: &u8| *b == options.delimiter || *b == options.quote || matches!(b, b'\n' | b'\r');
-    let quoted = force || value == options.null.as_bytes() || (alone && value == b"\\.") || value.iter().any(special);
+    let special = |b: &u8| (*b == options.delimiter) | (*b == options.quote) | (*b == b'\n') | (*b == b'\r');
+    let quoted = force || value == options.null.as_bytes() || (alone && value == b"\\.") || value.iter().fold(false, |found, b| found | special(b));
     if !quoted {
         return out.put_slice(value);
     }

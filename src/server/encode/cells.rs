@@ -36,6 +36,11 @@ impl Cells {
         self.ends.is_empty()
     }
 
+    /// Bytes of all values with their lengths.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
     /// Makes room for `rows` values of about `bytes` bytes each.
     pub fn reserve(&mut self, rows: usize, bytes: usize) {
         self.ends.reserve(rows);
