@@ -30,6 +30,8 @@ use crate::source::files::blocking;
 
 /// Bytes of all indexes.
 const CACHE_BYTES: usize = 256 << 20;
+/// What the cache needs for an index beside its rows: files of one row are many.
+const ENTRY_BYTES: usize = 512;
 /// Keys that one scan looks for at most.
 const KEYS_MAX: usize = 256;
 /// Files that are remembered as asked about.
@@ -49,7 +51,7 @@ impl KeyIndex {
     }
 
     fn bytes(&self) -> usize {
-        self.0.len() * 8
+        self.0.len() * 8 + ENTRY_BYTES
     }
 }
 
