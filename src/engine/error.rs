@@ -137,7 +137,20 @@ fn cast(message: &str) -> Error {
             "Boolean" => "boolean",
             other => other,
         };
+        if matches!(name, "smallint" | "integer" | "bigint") && value.trim().parse::<i128>().is_ok() {
+            return Error::new(Kind::OutOfRange, format!("value \"{value}\" is out of range for type {name}"));
+        }
         return Error::new(Kind::InvalidText, format!("invalid input syntax for type {name}: \"{value}\""));
+    }
+    // Arrow: "value of 10000000000 is out of range Int32"
+    if let Some((_, ty)) = message.rsplit_once(" is out of range ") {
+        let name = match ty {
+            "Int8" | "Int16" => "smallint",
+            "Int32" => "integer",
+            "Int64" => "bigint",
+            _ => "numeric",
+        };
+        return Error::new(Kind::OutOfRange, format!("{name} out of range"));
     }
     let overflow = message.contains("overflow") || message.contains("Can't cast value");
     Error::new(if overflow { Kind::OutOfRange } else { Kind::InvalidText }, lower(message))
@@ -358,6 +371,13 @@ fn classify(message: &str) -> Error {
     }
     if let Some(error) = operator(text).or_else(|| known(text)) {
         return error;
+    }
+    if let Some((_, rest)) = text.split_once("rder by column out of bounds, specified: ") {
+        let place = rest.split(',').next().unwrap_or_default();
+        return Error::new(Kind::InvalidColumnReference, format!("ORDER BY position {place} is not in select list"));
+    }
+    if has("field position must not be zero") {
+        return Error::invalid_argument("field position must not be zero");
     }
     let kind = if has("ivide by zero") {
         return Error::new(Kind::DivisionByZero, "division by zero");

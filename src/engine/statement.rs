@@ -13,7 +13,7 @@ mod grant;
 pub mod insert;
 pub mod order;
 pub mod role;
-mod spelled;
+pub(crate) mod spelled;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -150,6 +150,8 @@ pub fn parse(sql: &str, depth_max: usize) -> Result<Vec<Statement>> {
         let text = match &kind {
             StatementKind::Foreign(foreign) => foreign.shown(text),
             StatementKind::Role(_) => role::shown(text),
+            // Refused when it runs, and listed until then.
+            StatementKind::Explain(_) if role::sets_password(text) => role::shown(text),
             _ => Arc::from(text),
         };
         statements.push(Statement { kind: Arc::new(kind), text, source: Arc::clone(&source) });

@@ -117,9 +117,9 @@ pub enum Format {
 /// `squilla sql`
 #[derive(Args, Debug)]
 pub struct Sql {
-    /// Statements.
+    /// Statements; may be given several times, and they run in order.
     #[arg(short = 'c', long, conflicts_with = "file", required_unless_present = "file")]
-    pub command: Option<String>,
+    pub command: Vec<String>,
     /// A file of statements; - is standard input.
     #[arg(short = 'f', long)]
     pub file: Option<PathBuf>,

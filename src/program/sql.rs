@@ -24,15 +24,15 @@ use crate::{report, wiring};
 /// Runs the statements; the first error ends the run.
 pub fn run(arguments: &Sql) -> Result<()> {
     let settings = wiring::settings(&arguments.common)?;
-    let text = match (&arguments.command, &arguments.file) {
-        (Some(text), _) => text.clone(),
-        (None, Some(path)) if path.as_os_str() == "-" => {
+    let texts = match &arguments.file {
+        None if arguments.command.is_empty() => return Err(Error::invalid_argument("give statements with -c or -f")),
+        None => arguments.command.clone(),
+        Some(path) if path.as_os_str() == "-" => {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("could not read standard input", e))?;
-            text
+            vec![text]
         }
-        (None, Some(path)) => std::fs::read_to_string(path).map_err(|e| Error::io(format!("could not read {}", path.display()), e))?,
-        (None, None) => return Err(Error::invalid_argument("give statements with -c or -f")),
+        Some(path) => vec![std::fs::read_to_string(path).map_err(|e| Error::io(format!("could not read {}", path.display()), e))?],
     };
     // Connections to workers, when the settings name any, must go on while this thread waits for rows.
     let sockets = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("socket").enable_all().build();
@@ -43,14 +43,16 @@ pub fn run(arguments: &Sql) -> Result<()> {
     let session = Arc::new(database.connect(SessionOptions { user, database: "squilla".into(), ..SessionOptions::default() })?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("could not start", e))?;
     runtime.block_on(async {
-        for statement in session.parse(&text)? {
-            let result = one(&session, &statement, arguments.format).await;
-            for notice in session.take_notices() {
-                eprintln!("{}:  {}", notice.severity, notice.error.message);
-                report::print_rest(&notice.error);
+        for text in &texts {
+            for statement in session.parse(text)? {
+                let result = one(&session, &statement, arguments.format).await;
+                for notice in session.take_notices() {
+                    eprintln!("{}:  {}", notice.severity, notice.error.message);
+                    report::print_rest(&notice.error);
+                }
+                session.finish_statement();
+                result?;
             }
-            session.finish_statement();
-            result?;
         }
         Ok(())
     })

@@ -7,6 +7,8 @@
 
 pub mod calls;
 pub mod defaults;
+pub mod json_records;
 pub mod relation;
 pub mod relations;
 pub mod set_functions;
+pub mod sets_alone;

@@ -17,7 +17,7 @@ use squilla_core::error::{Error, Kind, Result};
 
 use crate::bind::calls::{CallContext, bind_arguments, call, function_name};
 use crate::bind::relation::table_factor;
-use crate::bind::set_functions;
+use crate::bind::{json_records, set_functions, sets_alone};
 use crate::catalog::data::CatalogData;
 use crate::catalog::functions::FunctionEntry;
 use crate::postgres::from_calls;
@@ -45,6 +45,8 @@ pub trait Relations {
     fn functions(&self, schema: Option<&str>, name: &str) -> Vec<FunctionEntry>;
     /// The catalog that names are looked up in.
     fn catalog(&self) -> &CatalogData;
+    /// Names and types of the columns of a table.
+    fn columns(&self, name: &[String]) -> Option<Vec<(String, String)>>;
     /// Whether the name is a source (`read_files`, ...).
     fn is_source(&self, name: &str) -> bool;
     /// The value of `$n`, counted from 1; None before the statement is executed.
@@ -117,6 +119,16 @@ fn table(name: &str, alias: Option<TableAlias>) -> TableFactor {
     table_factor(ObjectName::from(vec![Ident::with_quote('"', name)]), alias)
 }
 
+/// `(expression).*`, which the parser was given as a field.
+fn all_fields(item: SelectItem) -> SelectItem {
+    match item {
+        SelectItem::UnnamedExpr(Expr::CompoundFieldAccess { root, access_chain }) if matches!(access_chain.as_slice(), [AccessExpr::Dot(Expr::Identifier(name))] if name.value == crate::statement::spelled::ALL_FIELDS) => {
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::Expr(*root), ast::WildcardAdditionalOptions::default())
+        }
+        item => item,
+    }
+}
+
 impl Binder<'_> {
     /// The name of a set-returning function of ours that moves from a SELECT list to FROM; those of PostgreSQL stay, as
     /// several of them advance together.
@@ -167,6 +179,9 @@ impl Binder<'_> {
         }
         if self.relations.is_source(&plain) {
             return self.source(plain, args, alias);
+        }
+        if let Some(rows) = json_records::expanded(&plain, &args, alias.as_ref(), |name| self.relations.columns(name))? {
+            return Ok(rows);
         }
         // Set-returning functions of PostgreSQL that unnest what another function gives.
         let (plain, args, alias) = match from_calls::unnested(&plain, &args, alias.as_ref())? {
@@ -279,9 +294,10 @@ impl Binder<'_> {
 
     /// Set-returning calls of a SELECT list move to FROM: the item shows their columns.
     fn select_list(&mut self, select: &mut Select) -> Result<()> {
+        sets_alone::into_from(select)?;
         let mut items = Vec::with_capacity(select.projection.len());
         for item in std::mem::take(&mut select.projection) {
-            items.push(match item {
+            items.push(match all_fields(item) {
                 SelectItem::UnnamedExpr(Expr::Function(f)) if self.set_returning(&f.name).is_some() => {
                     let name = self.move_to_from(&Expr::Function(f), select)?;
                     let options = ast::WildcardAdditionalOptions::default();
@@ -314,6 +330,8 @@ impl Binder<'_> {
         match expr {
             Expr::Nested(inner) => self.call_in(inner),
             Expr::Function(f) if self.set_returning(&f.name).is_some() => Some(expr.clone()),
+            // Those of PostgreSQL with several columns, of which one or all are wanted.
+            Expr::Function(f) if function_name(&f.name).is_some_and(|name| from_calls::gives_columns(&name)) => Some(expr.clone()),
             _ => None,
         }
     }

@@ -56,15 +56,26 @@ fn superuser(session: &Session) -> Result<()> {
 pub async fn copy_to(session: &Arc<Session>, copy: &Copy, location: &str, statement: &Statement, parameters: Vec<ScalarValue>) -> Result<Execution> {
     superuser(session)?;
     let plan = copy_plan(session, copy, statement).await?;
+    let fields = session.result_fields(&plan);
     let running = start(session, plan, &statement.text, parameters).await?;
-    let stream = sendable(running.stream, visible_names(&running.schema));
+    let stream = sendable(running.stream, told(&running.schema, &fields));
     let rows = running.frame.stop.guard(crate::sink::copy::copy_to(stream, location, &copy.options, &session.database.files)).await?;
     done(format!("COPY {rows}"))
 }
 
-/// Names of columns without the marks of repeated ones.
-fn visible_names(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_name(crate::postgres::column_names::shown(f.name()))).collect();
+/// The columns as a client would be told them: names without the marks of repeated ones, and types that constants and
+/// functions have forgotten on their way through the plan.
+fn told(schema: &SchemaRef, results: &[crate::session::ResultField]) -> SchemaRef {
+    let field = |(i, field): (usize, &arrow::datatypes::FieldRef)| {
+        let mut field = field.as_ref().clone().with_name(crate::postgres::column_names::shown(field.name()));
+        if let Some(known) = results.get(i).map(|r| r.ty.field(field.name())).filter(|k| k.data_type() == field.data_type()) {
+            let mut marks = field.metadata().clone();
+            marks.extend(known.metadata().clone());
+            field.set_metadata(marks);
+        }
+        field
+    };
+    let fields: Vec<_> = schema.fields().iter().enumerate().map(field).collect();
     Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()))
 }
 

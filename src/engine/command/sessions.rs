@@ -51,7 +51,15 @@ fn assign(session: &Session, name: &str, values: &[Expr], local: bool) -> Result
         return session.reset(name);
     }
     let words = values.iter().map(setting_text).collect::<Result<Vec<_>>>()?;
-    session.set(name, &words.join(", "), local)
+    let mut text = words.join(", ");
+    if name.eq_ignore_ascii_case("timezone") {
+        if text.eq_ignore_ascii_case("local") {
+            return session.reset(name);
+        }
+        let unknown = || Error::invalid_argument(format!("invalid value for parameter \"TimeZone\": \"{text}\""));
+        text = crate::postgres::datetime::zone_name(&text).ok_or_else(unknown)?;
+    }
+    session.set(name, &text, local)
 }
 
 /// The text of a setting's value as written.

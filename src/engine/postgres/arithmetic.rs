@@ -19,10 +19,11 @@ use squilla_core::types::SqlType;
 
 use crate::error::to_datafusion;
 use crate::postgres::decimal::{self, Fixed};
-use crate::postgres::{number, time, vector};
+use crate::postgres::{common_type, number, time, vector, zoned};
 
-static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> =
-    LazyLock::new(|| number::operators().into_iter().chain(time::operators()).chain(vector::operators()).map(Arc::new).collect());
+static FUNCTIONS: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    number::operators().into_iter().chain(time::operators()).chain(zoned::operators()).chain(vector::operators()).map(Arc::new).collect()
+});
 
 /// The functions behind operators, for plans that come back by name.
 pub fn udfs() -> Vec<ScalarUDF> {
@@ -101,6 +102,9 @@ pub fn plan(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -
     let (Ok((_, l)), Ok((_, r))) = (left.to_field(schema), right.to_field(schema)) else { return Ok(None) };
     let (l, r) = (SqlType::of_field(&l), SqlType::of_field(&r));
     let (own, other) = (family(&l), family(&r));
+    if let Some(planned) = beside_literal(op, (left, &l), (right, &r), schema)? {
+        return Ok(Some(planned));
+    }
     let operands = || vec![left.clone(), right.clone()];
     if *op == BinaryOperator::PGExp {
         return Ok(call(number::POWER, operands()));
@@ -132,6 +136,34 @@ pub fn plan(op: &BinaryOperator, left: &Expr, right: &Expr, schema: &DFSchema) -
         _ if compares => None,
         _ => times(left, own, op, right, other, schema),
     })
+}
+
+/// `1 + '2'`: a literal without a type takes that of the number beside it, and is an interval beside a point in time.
+fn beside_literal(op: &BinaryOperator, left: (&Expr, &SqlType), right: (&Expr, &SqlType), schema: &DFSchema) -> DataFusionResult<Option<Expr>> {
+    use BinaryOperator::{Divide, Minus, Modulo, Multiply, Plus};
+    if !matches!(op, Plus | Minus | Multiply | Divide | Modulo) {
+        return Ok(None);
+    }
+    let (text, typed, first) = match (common_type::untyped(left.0), common_type::untyped(right.0)) {
+        (Some(text), None) => (text, right, true),
+        (None, Some(text)) => (text, left, false),
+        _ => return Ok(None),
+    };
+    let number = matches!(family(typed.1), Family::Integer | Family::Decimal | Family::Single | Family::Double);
+    let ty = match (family(typed.1), op) {
+        _ if number => typed.1.clone(),
+        (Family::Interval, Plus | Minus) => SqlType::Interval,
+        (Family::Moment, Plus) => SqlType::Interval,
+        (Family::Moment, Minus) => typed.1.clone(),
+        _ => return Ok(None),
+    };
+    let arrow = if number { typed.0.get_type(schema)? } else { ty.arrow() };
+    let value = common_type::read(text, &ty, &arrow)?;
+    let (left, right) = if first { (value, right.0.clone()) } else { (left.0.clone(), value) };
+    match plan(op, &left, &right, schema)? {
+        Some(planned) => Ok(Some(planned)),
+        None => Ok(operator(op).map(|op| binary(left, op, right))),
+    }
 }
 
 /// Division by zero fails, as everywhere.
@@ -230,9 +262,13 @@ fn times(left: &Expr, own: Family, op: Operator, right: &Expr, other: Family, sc
     use Operator::{Divide, Minus, Multiply, Plus};
     let timestamp = DataType::Timestamp(TimeUnit::Microsecond, None);
     let operands = || vec![left.clone(), right.clone()];
+    // Months and days are those of the session's clocks.
+    let zoned = |e: &Expr| matches!(e.get_type(schema), Ok(DataType::Timestamp(_, Some(_))));
     match (own, op, other) {
         (Date, Plus | Minus, Interval) => Some(binary(cast(left.clone(), &timestamp, schema), op, right.clone())),
         (Interval, Plus, Date) => Some(binary(cast(right.clone(), &timestamp, schema), op, left.clone())),
+        (Moment, Plus | Minus, Interval) if zoned(left) => call(if op == Plus { zoned::LATER } else { zoned::EARLIER }, operands()),
+        (Interval, Plus, Moment) if zoned(right) => call(zoned::LATER, vec![right.clone(), left.clone()]),
         (Interval, Plus, Moment) => Some(binary(right.clone(), op, left.clone())),
         (Date, Plus | Minus, Integer) => {
             let days = binary(cast(left.clone(), &DataType::Int32, schema), op, cast(right.clone(), &DataType::Int32, schema));

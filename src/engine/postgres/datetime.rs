@@ -29,6 +29,42 @@ impl Moment {
     }
 }
 
+/// Hours east of Greenwich of the abbreviations that PostgreSQL knows by default, those in wide use.
+const ABBREVIATIONS: &[(&str, i32)] = &[
+    ("est", -5),
+    ("edt", -4),
+    ("cst", -6),
+    ("cdt", -5),
+    ("mst", -7),
+    ("mdt", -6),
+    ("pst", -8),
+    ("pdt", -7),
+    ("akst", -9),
+    ("hst", -10),
+    ("wet", 0),
+    ("bst", 1),
+    ("cet", 1),
+    ("cest", 2),
+    ("eet", 2),
+    ("eest", 3),
+    ("msk", 3),
+    ("jst", 9),
+    ("kst", 9),
+    ("aest", 10),
+    ("nzst", 12),
+];
+
+/// The name of a zone as the data on zones spells it: `utc`, `europe/berlin`, `5` and `-7` are taken as well.
+pub fn zone_name(text: &str) -> Option<String> {
+    let text = text.trim();
+    if let Ok(hours) = text.parse::<i32>() {
+        return (-15..=15).contains(&hours).then(|| format!("{}{:02}:00", if hours < 0 { '-' } else { '+' }, hours.abs()));
+    }
+    let titled = |text: &str| text.split('/').map(|part| part.split('_').map(capital).collect::<Vec<_>>().join("_")).collect::<Vec<_>>().join("/");
+    let spellings = [text.to_owned(), text.to_uppercase(), titled(&text.to_lowercase())];
+    spellings.into_iter().find(|name| name.parse::<Tz>().is_ok())
+}
+
 fn offset_of(zone: &str, local: NaiveDateTime) -> Result<i32> {
     let zone: Tz = zone.parse().map_err(|_| Error::invalid_argument(format!("time zone \"{zone}\" not recognized")))?;
     Ok(match zone.offset_from_local_datetime(&local) {
@@ -127,6 +163,8 @@ fn piece(token: &str, pieces: &mut Pieces) -> Option<()> {
         pieces.afternoon = Some(token == "pm");
     } else if matches!(token, "z" | "utc" | "gmt" | "zulu") {
         pieces.offset = Some(0);
+    } else if let Some((_, hours)) = ABBREVIATIONS.iter().find(|(known, _)| *known == token) {
+        pieces.offset = Some(hours * 3600);
     } else if letters.len() >= 3 && letters.bytes().all(|b| b.is_ascii_alphabetic()) {
         let month = MONTHS.iter().position(|m| letters.starts_with(m));
         let weekday = DAYS.iter().any(|d| letters.starts_with(d));
@@ -224,11 +262,20 @@ mod tests {
             ("2026-11-20T12:00:00.5Z", "2026-11-20 12:00:00.500", Some(0)),
             ("2026-11-20 1:05 pm -05:30", "2026-11-20 13:05:00", Some(-19_800)),
             ("2026-11-20 12:00 Europe/Berlin", "2026-11-20 12:00:00", Some(3600)),
+            ("2026-11-20 12:00 PST", "2026-11-20 12:00:00", Some(-28_800)),
             ("2026-12-31 24:00", "2027-01-01 00:00:00", None),
         ] {
             let moment = read(text, &SqlType::Timestamptz).unwrap();
             assert_eq!((moment.local.to_string().as_str(), moment.offset), (wanted, offset), "{text}");
         }
+    }
+
+    #[test]
+    fn zones_are_found_however_they_are_spelled() {
+        for (text, wanted) in [("utc", "UTC"), ("europe/berlin", "Europe/Berlin"), ("America/New_York", "America/New_York"), ("-7", "-07:00")] {
+            assert_eq!(zone_name(text).as_deref(), Some(wanted), "{text}");
+        }
+        assert_eq!(zone_name("Nowhere/Land"), None);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::expr::ScalarFunction;
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr, RawFieldAccessExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, GetFieldAccess, ScalarUDF, lit};
 use sqlparser::ast::BinaryOperator;
 use squilla_core::types::SqlType;
@@ -38,12 +39,39 @@ impl ExprPlanner for PostgresExpressions {
             let index = std::mem::replace(key.as_mut(), lit(1_i64));
             **key = index + lit(1_i64);
         }
+        // `j['key']` and `j[0]` of jsonb.
+        if matches!(expr.expr.to_field(schema).map(|(_, f)| SqlType::of_field(&f)), Ok(SqlType::Json | SqlType::Jsonb))
+            && let Some(function) = json::operator(&BinaryOperator::Arrow).and_then(|name| JSON.iter().find(|f| f.name() == name))
+        {
+            let key = match &expr.field_access {
+                GetFieldAccess::NamedStructField { name } => Some(Expr::Literal(name.clone(), None)),
+                GetFieldAccess::ListIndex { key } => Some(key.as_ref().clone()),
+                GetFieldAccess::ListRange { .. } => None,
+            };
+            if let Some(key) = key {
+                let call = ScalarFunction::new_udf(Arc::clone(function), vec![expr.expr, key]);
+                return Ok(PlannerResult::Planned(Expr::ScalarFunction(call)));
+            }
+        }
         // A name is an array of characters in PostgreSQL, counted from 0.
         if let GetFieldAccess::ListIndex { key } = &expr.field_access
             && expr.expr.to_field(schema).is_ok_and(|(_, f)| SqlType::of_field(&f) == SqlType::Name)
         {
             let place = key.as_ref().clone() + lit(1_i64);
             return Ok(PlannerResult::Planned(datafusion::functions::unicode::expr_fn::substring(expr.expr, place, lit(1_i64))));
+        }
+        Ok(PlannerResult::Original(expr))
+    }
+
+    /// The name of an aggregate leaves casts out: two that differ in a cast alone need names of their own.
+    fn plan_aggregate(&self, mut expr: RawAggregateExpr) -> DataFusionResult<PlannerResult<RawAggregateExpr>> {
+        let casts = |e: &Expr| e.exists(|e| Ok(matches!(e, Expr::Cast(_) | Expr::TryCast(_))));
+        for argument in &mut expr.args {
+            if !matches!(argument, Expr::Alias(_)) && casts(argument)? {
+                let name = argument.to_string();
+                let value = std::mem::replace(argument, lit(1_i64));
+                *argument = value.alias(name);
+            }
         }
         Ok(PlannerResult::Original(expr))
     }
@@ -73,6 +101,11 @@ impl ExprPlanner for PostgresExpressions {
             let joined = datafusion::functions_nested::expr_fn::array_concat(vec![expr.left.clone(), expr.right.clone()]);
             let one = datafusion::functions::core::expr_fn::coalesce(vec![joined, expr.left, expr.right]);
             return Ok(PlannerResult::Planned(one));
+        }
+        if expr.op == BinaryOperator::PGOverlap && (is_list(&expr.left, schema) || is_list(&expr.right, schema)) {
+            let left = untyped::as_other(&expr.left, &expr.right, schema)?.unwrap_or(expr.left);
+            let right = untyped::as_other(&expr.right, &left, schema)?.unwrap_or(expr.right);
+            return Ok(PlannerResult::Planned(datafusion::functions_nested::expr_fn::array_has_any(left, right)));
         }
         if let Some(planned) = arithmetic::plan(&expr.op, &expr.left, &expr.right, schema)? {
             return Ok(PlannerResult::Planned(planned));

@@ -85,6 +85,11 @@ pub fn returns_rows(name: &str) -> bool {
     matches!(name, "unnest" | "generate_series" | "regexp_matches" | "_pg_expandarray") || columns(name).is_some()
 }
 
+/// Whether a function of PostgreSQL gives rows of several columns.
+pub fn gives_columns(name: &str) -> bool {
+    columns(name).is_some_and(|c| c.len() > 1)
+}
+
 /// Whether a function in FROM is a relation of the catalog rather than one row.
 pub fn gives_a_table(name: &str) -> bool {
     TABLE_FUNCTIONS.iter().any(|(known, _)| *known == name)

@@ -231,10 +231,9 @@ pub fn bytea(text: &str) -> Result<Vec<u8>> {
     if let Some(digits) = text.strip_prefix("\\x") {
         let digits: Vec<u8> = digits.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
         if !digits.len().is_multiple_of(2) {
-            return Err(Error::new(Kind::InvalidText, "invalid hexadecimal data: odd number of digits"));
+            return Err(Error::invalid_argument("invalid hexadecimal data: odd number of digits"));
         }
-        let digit =
-            |b: u8| (b as char).to_digit(16).ok_or_else(|| Error::new(Kind::InvalidText, format!("invalid hexadecimal digit: \"{}\"", b as char)));
+        let digit = |b: u8| (b as char).to_digit(16).ok_or_else(|| Error::invalid_argument(format!("invalid hexadecimal digit: \"{}\"", b as char)));
         return digits.chunks(2).map(|pair| Ok((digit(pair[0])? * 16 + digit(pair[1])?) as u8)).collect();
     }
     let bytes = text.as_bytes();

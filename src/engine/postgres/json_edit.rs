@@ -27,6 +27,34 @@ pub const OBJECT_OF: &str = "squilla_jsonb_object_of";
 /// The same, as json.
 pub const TEXT_OBJECT_OF: &str = "squilla_json_object_of";
 
+/// A JSON array as the text of an array of PostgreSQL.
+pub const ARRAY_TEXT: &str = "squilla_json_array_text";
+
+/// `[1, "a b", null]` as `{1,"a b",NULL}`; None for null.
+fn array_text(value: &Value) -> Result<Option<String>> {
+    let Value::Array(items) = value else {
+        return if value.is_null() { Ok(None) } else { Err(Error::new(Kind::InvalidText, "expected JSON array")) };
+    };
+    let mut out = String::from("{");
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        match item {
+            Value::Null => out.push_str("NULL"),
+            Value::Array(_) => out.push_str(&array_text(item)?.unwrap_or_default()),
+            Value::String(s) => out.push_str(&quoted_element(s)),
+            other => out.push_str(&quoted_element(&other.to_string())),
+        }
+    }
+    out.push('}');
+    Ok(Some(out))
+}
+
+fn quoted_element(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// The elements of a text[] argument.
 fn path(args: &Args<'_>, at: usize, row: usize) -> Result<Option<Vec<Option<String>>>> {
     let column = args.column(at)?;
@@ -388,6 +416,23 @@ pub fn udfs() -> Vec<ScalarUDF> {
         },
         make("jsonb_extract_path", &["json_extract_path"], texts, |a| extracted(a, false)),
         Scalar { returns: a_text, ..make("jsonb_extract_path_text", &["json_extract_path_text"], texts, |a| extracted(a, true)) },
+        Scalar {
+            returns: a_text,
+            ..make(
+                ARRAY_TEXT,
+                &[],
+                |t| json_and(t, 1..=1),
+                |a| {
+                    let values = a.texts(0)?;
+                    each(a, |row| {
+                        if values.is_null(row) {
+                            return Ok(None);
+                        }
+                        array_text(&parse(values.value(row))?)
+                    })
+                },
+            )
+        },
         make("jsonb_object", &["json_object"], any, of_texts),
         make(OBJECT_OF, &[], any, |a| of_pairs(a, false)),
         Scalar { returns: json, ..make(TEXT_OBJECT_OF, &[], any, |a| of_pairs(a, true)) },

@@ -43,7 +43,16 @@ pub fn of_cell(source: &ArrayRef, row: usize, ty: &SqlType, zone: &str) -> Resul
             }
         }
         SqlType::Json | SqlType::Jsonb => parse(cast(&DataType::Utf8)?.as_string::<i32>().value(0))?,
-        SqlType::Timestamp | SqlType::Timestamptz => Value::from(output::text(source, row, ty, zone)?.unwrap_or_default().replacen(' ', "T", 1)),
+        SqlType::Timestamp | SqlType::Timestamptz => {
+            let mut text = output::text(source, row, ty, zone)?.unwrap_or_default().replacen(' ', "T", 1);
+            // ISO 8601 wants the minutes of an offset.
+            if matches!(ty, SqlType::Timestamptz)
+                && text.len().checked_sub(3).and_then(|at| text.as_bytes().get(at)).is_some_and(|c| b"+-".contains(c))
+            {
+                text.push_str(":00");
+            }
+            Value::from(text)
+        }
         SqlType::Vector | SqlType::Array(_) => {
             let (values, element) = elements(source, row)?;
             (0..values.len()).map(|i| of_cell(&values, i, &element, zone)).collect::<Result<Vec<_>>>().map(Value::Array)?

@@ -21,8 +21,8 @@ use crate::postgres::table_functions::TABLE_FUNCTIONS;
 use crate::postgres::text_functions::TEXT;
 use crate::postgres::type_planner::PostgresTypes;
 use crate::postgres::{
-    aggregate, arithmetic, bounded, buckets, bytes, cast, checked, encoding, expand_array, fields, hashing, json, json_edit, json_path, number,
-    options, ordered_aggregate, regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
+    aggregate, arithmetic, bounded, buckets, bytes, cast, checked, concat, encoding, expand_array, fields, hashing, json, json_edit, json_path,
+    number, options, ordered_aggregate, regexp, series, special_functions, subquery_rule, time, to_char, vector_aggregate, whole_row,
 };
 use crate::system::procs::{Proc, internal};
 use crate::system::view::ViewSource;
@@ -35,6 +35,7 @@ pub fn functions(source: &Arc<dyn ViewSource>) -> Vec<ScalarUDF> {
     all.extend(special_functions::udfs());
     all.extend(encoding::udfs());
     all.extend(bytes::udfs());
+    all.extend(concat::udfs());
     all.extend(json::udfs());
     all.extend(json_edit::udfs());
     all.extend(json_path::udfs());

@@ -8,17 +8,18 @@ use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, Query, Select, SelectItem, SetExpr,
-    Statement, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, CastKind, DataType, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, LimitClause, ObjectName, Query,
+    Select, SelectItem, SetExpr, Statement, Subscript, TableFactor, UnaryOperator, Value, VisitMut, VisitorMut,
 };
-use squilla_core::error::{Error, Kind, Result};
+use squilla_core::error::{Error, Result};
 
 use crate::postgres::casts::{array_type, converted, whole_interval};
 use crate::postgres::from_calls::{plain_call, set_in_list, table};
 use crate::postgres::patterns::{like, similar};
 use crate::postgres::syntax::{arguments, call, cast, folded, function_name, literal, parts, plain_access, strip_schema, text};
 use crate::postgres::{
-    column_names, expand_array, fields, hoist, json, json_edit, list_rows, number, ordered_aggregate, regexp, subquery, untyped, whole_row,
+    column_names, expand_array, fields, hoist, json, json_edit, list_rows, number, operators, ordered_aggregate, quantified, regexp, subquery,
+    untyped, whole_row,
 };
 
 /// Rewrites a statement in place.
@@ -63,6 +64,8 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> Flow {
         hoist::hoist(query);
+        first_rows(query);
+        quantified::in_order(query);
         list_rows::set_apart(query);
         if let SetExpr::Values(values) = query.body.as_mut() {
             values.rows.iter_mut().for_each(|row| row.iter_mut().for_each(integer));
@@ -72,6 +75,7 @@ impl VisitorMut for Rewriter {
 
     fn pre_visit_select(&mut self, select: &mut Select) -> Flow {
         column_names::assign(select, self.scopes.is_empty());
+        quantified::in_list(select, self.scopes.is_empty());
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 integer(expr);
@@ -167,6 +171,18 @@ fn negative_power(expr: &mut Expr) {
     *expr = power;
 }
 
+/// `FETCH FIRST n ROWS ONLY` is `LIMIT n`.
+fn first_rows(query: &mut Query) {
+    let Some(fetch) = query.fetch.take_if(|f| !f.with_ties && !f.percent) else { return };
+    let count = fetch.quantity.unwrap_or_else(|| Expr::value(Value::Number("1".into(), false)));
+    match &mut query.limit_clause {
+        Some(LimitClause::LimitOffset { limit: limit @ None, .. }) => *limit = Some(count),
+        none @ None => *none = Some(LimitClause::LimitOffset { limit: Some(count), offset: None, limit_by: Vec::new() }),
+        // LIMIT and FETCH: DataFusion refuses it.
+        Some(_) => query.fetch = Some(sqlparser::ast::Fetch { with_ties: false, percent: false, quantity: Some(count) }),
+    }
+}
+
 /// `(start, end or length) OVERLAPS (start, end or length)`.
 fn overlaps(left: &Expr, right: &Expr) -> Option<Expr> {
     let mut ends = Vec::new();
@@ -255,7 +271,7 @@ impl Rewriter {
         let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
         match expr {
             Expr::BinaryOp { op, left, right } => {
-                operator(op)?;
+                operators::plain(op)?;
                 if matches!(
                     op,
                     BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply | BinaryOperator::Divide | BinaryOperator::Modulo
@@ -269,7 +285,11 @@ impl Rewriter {
                     }
                     return Ok(());
                 }
-                if let Some(function) = vector_operator(op)
+                if let Some(compared) = operators::of_rows(left, op, right) {
+                    *expr = compared;
+                    return Ok(());
+                }
+                if let Some(function) = operators::call_behind(op)
                     && let Expr::BinaryOp { left, right, .. } = taken(expr)
                 {
                     *expr = call(function, vec![*left, *right]);
@@ -280,6 +300,12 @@ impl Rewriter {
                 else_result.iter_mut().for_each(|e| integer(e));
             }
             Expr::Array(array) => array.elem.iter_mut().for_each(integer),
+            Expr::IsNull(value) | Expr::IsNotNull(value) if matches!(value.as_ref(), Expr::Tuple(_) | Expr::Function(_)) => {
+                let (value, negated) = (value.clone(), matches!(expr, Expr::IsNotNull(_)));
+                if let Some(test) = operators::row_is_null(&value, negated) {
+                    *expr = test;
+                }
+            }
             Expr::Function(_) => function(expr)?,
             Expr::Subquery(query) => subquery::scalar(query),
             Expr::Value(_) => number::beyond_decimal(expr),
@@ -326,13 +352,23 @@ impl Rewriter {
 fn spelled(expr: &mut Expr) -> Result<()> {
     let taken = |e: &mut Expr| std::mem::replace(e, Expr::value(Value::Null));
     match expr {
+        // A slice without a bound reaches to the end.
+        Expr::CompoundFieldAccess { access_chain, .. } => {
+            let number = |n: i32| Expr::value(Value::Number(n.to_string(), false));
+            for access in access_chain {
+                if let AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, .. }) = access {
+                    lower_bound.get_or_insert_with(|| number(1));
+                    upper_bound.get_or_insert_with(|| number(i32::MAX));
+                }
+            }
+        }
         Expr::UnaryOp { op, expr: inner } => {
-            if let Some(made) = number::unary(op, inner) {
+            if let Some(made) = operators::negative_interval(op, inner).or_else(|| number::unary(op, inner)) {
                 *expr = made;
             }
         }
         Expr::Collate { expr: inner, collation } => {
-            collate(collation)?;
+            operators::collate(collation)?;
             *expr = taken(inner);
         }
         Expr::Cast { .. } => {
@@ -357,7 +393,7 @@ fn spelled(expr: &mut Expr) -> Result<()> {
         }
         Expr::AtTimeZone { .. } => {
             if let Expr::AtTimeZone { timestamp, time_zone } = taken(expr) {
-                *expr = call("timezone", vec![*time_zone, *timestamp]);
+                *expr = call("timezone", vec![operators::offset(*time_zone), *timestamp]);
             }
         }
         Expr::Substring { substring_from, substring_for, .. } if substring_from.as_deref().is_none_or(|from| literal(from).is_none()) => {
@@ -399,6 +435,10 @@ fn function(expr: &mut Expr) -> Result<()> {
     }
     let Expr::Function(function) = expr else { return Ok(()) };
     strip_schema(&mut function.name);
+    if let FunctionArguments::List(list) = &mut function.args {
+        list.args.iter_mut().for_each(whole_row::argument);
+        operators::named_arguments(&function.name, &mut list.args)?;
+    }
     if let FunctionArguments::List(list) = &mut function.args
         && function.name.0.last().and_then(|p| p.as_ident()).is_some_and(|id| TRANSPARENT.contains(&folded(id).as_str()))
     {
@@ -538,60 +578,4 @@ fn is_system(table: &ObjectName) -> bool {
 
 fn table_oid(table: &ObjectName) -> Expr {
     cast(call("regclass", vec![text(table.to_string())]), DataType::BigInt(None))
-}
-
-/// `OPERATOR(pg_catalog.~)` is `~`.
-fn operator(op: &mut BinaryOperator) -> Result<()> {
-    use BinaryOperator as Op;
-    let BinaryOperator::PGCustomBinaryOperator(path) = op else { return Ok(()) };
-    let symbol = path.last().cloned().unwrap_or_default();
-    *op = match symbol.as_str() {
-        "=" => Op::Eq,
-        "<>" | "!=" => Op::NotEq,
-        "<" => Op::Lt,
-        "<=" => Op::LtEq,
-        ">" => Op::Gt,
-        ">=" => Op::GtEq,
-        "+" => Op::Plus,
-        "-" => Op::Minus,
-        "*" => Op::Multiply,
-        "/" => Op::Divide,
-        "%" => Op::Modulo,
-        "||" => Op::StringConcat,
-        "~" => Op::PGRegexMatch,
-        "~*" => Op::PGRegexIMatch,
-        "!~" => Op::PGRegexNotMatch,
-        "!~*" => Op::PGRegexNotIMatch,
-        "~~" => Op::PGLikeMatch,
-        "~~*" => Op::PGILikeMatch,
-        "!~~" => Op::PGNotLikeMatch,
-        "!~~*" => Op::PGNotILikeMatch,
-        "@>" => Op::AtArrow,
-        "<@" => Op::ArrowAt,
-        "&&" => Op::PGOverlap,
-        "<->" => Op::LtDashGt,
-        "<=>" => Op::Spaceship,
-        other @ ("<#>" | "<+>") => Op::Custom(other.to_owned()),
-        _ => return Err(Error::new(Kind::UndefinedFunction, format!("operator does not exist: {symbol}"))),
-    };
-    Ok(())
-}
-
-fn vector_operator(op: &BinaryOperator) -> Option<&'static str> {
-    match op {
-        BinaryOperator::LtDashGt => Some("l2_distance"),
-        BinaryOperator::Spaceship => Some("cosine_distance"),
-        BinaryOperator::Custom(symbol) if symbol == "<#>" => Some("vector_negative_inner_product"),
-        BinaryOperator::Custom(symbol) if symbol == "<+>" => Some("l1_distance"),
-        _ => None,
-    }
-}
-
-/// Text is ordered by code point whatever the collation; only collations that do so are taken.
-fn collate(collation: &ObjectName) -> Result<()> {
-    let name = parts(collation).and_then(|p| p.last().cloned()).unwrap_or_default();
-    match name.to_lowercase().as_str() {
-        "default" | "c" | "posix" | "ucs_basic" | "c.utf8" | "c.utf-8" => Ok(()),
-        _ => Err(Error::new(Kind::UndefinedObject, format!("collation \"{name}\" for encoding \"UTF8\" does not exist"))),
-    }
 }

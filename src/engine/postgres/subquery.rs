@@ -9,12 +9,14 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::functions_aggregate::all_default_aggregate_functions;
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor, Value,
-    Visit, Visitor,
+    CaseWhen, Expr, GroupByExpr, Ident, LimitClause, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectItem, SetExpr, TableAlias, TableFactor,
+    Value, Visit, Visitor,
 };
 
 use crate::postgres::aggregate::SINGLE;
+use crate::postgres::from_calls::returns_rows;
 use crate::postgres::special_functions::ARRAY_OR_EMPTY;
 use crate::postgres::syntax::{aggregate, arguments, call, folded, function_name, lambda};
 
@@ -172,6 +174,24 @@ pub fn scalar(query: &mut Query) {
     let bound = limit(query.limit_clause.as_ref());
     let outer = matches!(bound, Limit::One) && correlated(query);
     let Some((select, order_by)) = simple(query) else { return };
+    // `(SELECT x WHERE c)` is x or NULL.
+    if plain(select)
+        && select.from.is_empty()
+        && matches!(bound, Limit::None)
+        && output(select).is_some_and(|e| !aggregates(e) && !function_name(e).is_some_and(|name| returns_rows(&name)))
+        && let Some(condition) = select.selection.take()
+        && let Some(expr) = output(select)
+    {
+        let result = std::mem::replace(expr, Expr::value(Value::Null));
+        *expr = Expr::Case {
+            case_token: AttachedToken::empty(),
+            end_token: AttachedToken::empty(),
+            operand: None,
+            conditions: vec![CaseWhen { condition, result }],
+            else_result: None,
+        };
+        return;
+    }
     if !plain(select) || select.from.is_empty() {
         return;
     }
@@ -238,7 +258,7 @@ pub fn array(mut query: Query) -> Option<Expr> {
 }
 
 /// `SELECT projection FROM (query) alias`.
-fn wrap(query: Query, alias: TableAlias, projection: Expr) -> Option<Query> {
+pub fn wrap(query: Query, alias: TableAlias, projection: Expr) -> Option<Query> {
     let shell = sqlparser::parser::Parser::parse_sql(&sqlparser::dialect::PostgreSqlDialect {}, "SELECT 1 FROM (SELECT 1) x").ok()?.pop()?;
     let sqlparser::ast::Statement::Query(mut outer) = shell else { return None };
     let SetExpr::Select(select) = outer.body.as_mut() else { return None };
@@ -272,8 +292,12 @@ fn over_unnest(query: &Query) -> Option<Expr> {
         _ => return None,
     };
     match expr {
-        Expr::Identifier(id) if folded(id) == folded(column) => Some(source.clone()),
-        other if !aggregates(other) => Some(call("array_transform", vec![source.clone(), lambda(column.clone(), other.clone())])),
+        // Of no array there are no rows: an empty array.
+        Expr::Identifier(id) if folded(id) == folded(column) => Some(call(ARRAY_OR_EMPTY, vec![source.clone()])),
+        other if !aggregates(other) => {
+            let each = call("array_transform", vec![source.clone(), lambda(column.clone(), other.clone())]);
+            Some(call(ARRAY_OR_EMPTY, vec![each]))
+        }
         _ => None,
     }
 }

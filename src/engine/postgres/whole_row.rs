@@ -28,6 +28,16 @@ pub fn reference(name: &str) -> ast::Expr {
     ast::Expr::BinaryOp { left: Box::new(text(name)), op: BinaryOperator::Custom(MARK.into()), right: Box::new(null) }
 }
 
+/// `f(t.*)`: the row of t as an argument.
+pub fn argument(argument: &mut ast::FunctionArg) {
+    if let ast::FunctionArg::Unnamed(arg @ ast::FunctionArgExpr::QualifiedWildcard(_)) = argument
+        && let ast::FunctionArgExpr::QualifiedWildcard(name) = &*arg
+        && let [ast::ObjectNamePart::Identifier(table)] = name.0.as_slice()
+    {
+        *arg = ast::FunctionArgExpr::Expr(reference(&crate::postgres::syntax::folded(table)));
+    }
+}
+
 static RECORD: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| Arc::new(udf()));
 
 fn record(args: &Args<'_>) -> Result<ArrayRef> {

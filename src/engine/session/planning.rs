@@ -141,7 +141,7 @@ impl Session {
         };
         state.register_catalog_list(Arc::new(Catalogs(Arc::new(relations))));
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
-        let plan = plan.map_err(|e| from_datafusion_in(e, text))?;
+        let plan = plan.and_then(crate::postgres::common_type::unify).map_err(|e| from_datafusion_in(e, text))?;
         let plan = if called.is_empty() { plan } else { self.call_functions(plan, &called, nesting).await? };
         Ok(Planned { plan, given, late })
     }
@@ -241,6 +241,10 @@ impl Relations for Lookup<'_> {
 
     fn catalog(&self) -> &CatalogData {
         self.data
+    }
+
+    fn columns(&self, name: &[String]) -> Option<Vec<(String, String)>> {
+        self.find(name).map(|(_, _, relation)| relation.columns.iter().map(|c| (c.name.clone(), c.ty.clone())).collect())
     }
 
     fn is_source(&self, name: &str) -> bool {

@@ -51,6 +51,12 @@ pub fn shown(text: &str) -> Arc<str> {
     }
 }
 
+/// Whether a text is about the password of a role.
+pub fn sets_password(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    lower.contains("password") && [" role ", " user ", " group "].iter().any(|word| lower.contains(word))
+}
+
 /// What privileges are about.
 #[derive(Clone, Debug)]
 pub enum Objects {

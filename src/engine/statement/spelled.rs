@@ -5,7 +5,7 @@
 //! sequence are left out; LIKE among columns is a column (`command::like`). Invariant: tokens that stay keep their places in the text. Deliberately absent: anything that has
 //! to be parsed.
 
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan, Whitespace};
 
 use crate::statement::is_word;
 
@@ -16,6 +16,11 @@ const BEFORE_ONLY: &[&str] = &["FROM", "JOIN", "UPDATE", "TABLE", "TRUNCATE", "U
 pub fn known(mut tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let unquoted = |token: &Token, word: &str| is_word(token, word);
     let any = |tokens: &[TokenWithSpan], word: &str| tokens.iter().any(|t| unquoted(&t.token, word));
+    literals(&mut tokens);
+    if any(&tokens, "TRIM") {
+        trims(&mut tokens);
+    }
+    all_fields(&mut tokens);
     if any(&tokens, "OPERATOR") {
         tokens = operators(tokens);
     }
@@ -73,6 +78,82 @@ fn likes(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         out.push(token);
     }
     out
+}
+
+/// Literals in pieces on several lines are one; `U&'...'` is a plain literal once its escapes have been read.
+fn literals(tokens: &mut Vec<TokenWithSpan>) {
+    for token in tokens.iter_mut() {
+        if let Token::UnicodeStringLiteral(text) = &mut token.token {
+            token.token = Token::SingleQuotedString(std::mem::take(text));
+        }
+    }
+    let mut at = 0;
+    while at < tokens.len() {
+        let mut end = at + 1;
+        let mut lines = false;
+        while let Some(Token::Whitespace(space)) = tokens.get(end).map(|t| &t.token) {
+            lines |= matches!(space, Whitespace::Newline | Whitespace::SingleLineComment { .. });
+            end += 1;
+        }
+        let next = match tokens.get(end).map(|t| &t.token) {
+            Some(Token::SingleQuotedString(text)) if lines => text.clone(),
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        if let Some(Token::SingleQuotedString(text) | Token::EscapedStringLiteral(text)) = tokens.get_mut(at).map(|t| &mut t.token) {
+            text.push_str(&next);
+            tokens.drain(at + 1..=end);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// What stands for `*` behind an expression in parentheses.
+pub const ALL_FIELDS: &str = "squilla_all_fields";
+
+/// `(row).*`: the parser takes a name behind the point.
+fn all_fields(tokens: &mut [TokenWithSpan]) {
+    for at in 2..tokens.len() {
+        if let Some([TokenWithSpan { token: Token::RParen, .. }, TokenWithSpan { token: Token::Period, .. }, star]) = tokens.get_mut(at - 2..=at)
+            && star.token == Token::Mul
+        {
+            star.token = Token::make_word(ALL_FIELDS, Some('"'));
+        }
+    }
+}
+
+/// `trim(LEADING FROM x)` is `ltrim(x)`: the parser wants the characters to be said.
+fn trims(tokens: &mut Vec<TokenWithSpan>) {
+    let mut at = 0;
+    while let Some(found) = tokens.get(at..).and_then(|rest| rest.iter().position(|t| is_word(&t.token, "TRIM"))) {
+        let first = at + found;
+        at = first + 1;
+        let places: Vec<usize> =
+            (first..tokens.len()).filter(|i| !matches!(tokens.get(*i).map(|t| &t.token), Some(Token::Whitespace(_)))).take(4).collect();
+        let word = |n: usize| places.get(n).and_then(|i| tokens.get(*i)).map(|t| &t.token);
+        if word(1) != Some(&Token::LParen) {
+            continue;
+        }
+        let side = |text: &str| word(2).is_some_and(|t| is_word(t, text));
+        let (name, from) = match () {
+            () if side("LEADING") => ("ltrim", 3),
+            () if side("TRAILING") => ("rtrim", 3),
+            () if side("BOTH") => ("btrim", 3),
+            () if side("FROM") => ("btrim", 2),
+            () => continue,
+        };
+        if !word(from).is_some_and(|t| is_word(t, "FROM")) {
+            continue;
+        }
+        let removed: Vec<usize> = places.get(2..=from).unwrap_or_default().to_vec();
+        if let Some(token) = tokens.get_mut(first) {
+            token.token = Token::make_word(name, None);
+        }
+        removed.into_iter().rev().for_each(|i| drop(tokens.remove(i)));
+    }
 }
 
 /// Without `COST n` and `ROWS n` of CREATE FUNCTION, and without `SEQUENCE NAME s` of an identity.

@@ -15,7 +15,7 @@ use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PrunableStatistics;
 use datafusion::common::stats::Precision;
-use datafusion::common::{DFSchema, Result as DfResult, ScalarValue, Statistics};
+use datafusion::common::{Constraint, Constraints, DFSchema, Result as DfResult, ScalarValue, Statistics};
 use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::PartitionedFile;
@@ -41,7 +41,7 @@ use squilla_store::sums::Sums;
 
 use super::live::{DeletedRows, LiveExec};
 use super::{Tables, fit, key_index};
-use crate::catalog::data::{ColumnEntry, Relation};
+use crate::catalog::data::{ColumnEntry, ConstraintKind, Relation};
 use crate::catalog::files::{DataFile, Files, OnDisk};
 use crate::error::{from_arrow, to_datafusion};
 use crate::source::location::file_uri;
@@ -64,6 +64,8 @@ pub struct ManagedTable {
     columns: Vec<ColumnEntry>,
     /// Positions of the columns of its unique constraints.
     keys: Vec<Vec<usize>>,
+    /// What the planner may know of keys: other columns follow from the primary key (GROUP BY).
+    constraints: Constraints,
     files: Files,
     positions: bool,
     schema: SchemaRef,
@@ -93,10 +95,13 @@ impl ManagedTable {
         }
         let unique = relation.constraints.iter().filter(|c| c.is_unique());
         let keys = unique.filter_map(|c| c.columns.iter().map(|name| relation.position(name)).collect::<Option<Vec<_>>>());
+        let primary = relation.constraints.iter().find(|c| c.kind == ConstraintKind::PrimaryKey);
+        let primary = primary.and_then(|c| c.columns.iter().map(|name| relation.position(name)).collect::<Option<Vec<_>>>());
         Ok(Self {
             tables: Arc::clone(tables),
             columns: relation.columns.clone(),
             keys: keys.collect(),
+            constraints: Constraints::new_unverified(primary.map(Constraint::PrimaryKey).into_iter().collect()),
             files: files.clone(),
             positions,
             schema: Arc::new(Schema::new(fields)),
@@ -388,6 +393,10 @@ impl TableProvider for ManagedTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {

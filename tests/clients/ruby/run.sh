@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Ruby's pg. Environment: PGHOST, PGPORT, PGUSER, PGDATABASE.
+set -eu
+ruby program.rb
