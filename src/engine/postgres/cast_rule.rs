@@ -1,14 +1,16 @@
-//! Casts and operators whose result depends on the type of x: `x::text`, numbers to integers, integer arithmetic.
+//! Casts and operators whose result depends on the type of x: `x::text`, numbers to integers, text beside moments, integer
+//! arithmetic.
 //!
 //! In: an analyzed plan. Out: the plan, with casts to text of reg* values, arrays, bytea, times, floats and composites
 //! turned into the functions that print them, casts of pictures and recordings to bytea into the functions that write their
 //! files, and with checked arithmetic. Invariant: no type changes.
-//! Deliberately absent: casts from text, which the syntax tells (`rewrite`).
+//! Deliberately absent: casts from text that are written, which the syntax tells (`rewrite`).
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
+use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::error::Result as DataFusionResult;
@@ -19,13 +21,14 @@ use datafusion::optimizer::AnalyzerRule;
 use squilla_core::types::{RegKind, SqlType};
 
 use crate::bind::defaults;
-use crate::postgres::{cast, checked, number};
+use crate::postgres::{cast, checked, number, special_functions};
 use crate::udf::marker;
 
 /// The rule, and the functions it puts in.
 #[derive(Debug)]
 pub struct TextCasts {
     text: Arc<ScalarUDF>,
+    cast: Arc<ScalarUDF>,
     round: Arc<ScalarUDF>,
     regs: Vec<(RegKind, Arc<ScalarUDF>)>,
     /// What gives the bytes of pixels and of samples, and in which format.
@@ -45,7 +48,7 @@ impl TextCasts {
             (RegKind::Role, "regrole_text"),
         ];
         let regs = kinds.into_iter().filter_map(|(kind, name)| Some((kind, find(name)?))).collect();
-        Self { text: Arc::new(crate::postgres::cast::text_udf()), round: Arc::new(number::round()), regs, encoders: Vec::new() }
+        Self { text: Arc::new(cast::text_udf()), cast: Arc::new(cast::cast_udf()), round: Arc::new(number::round()), regs, encoders: Vec::new() }
     }
 
     /// The same with the functions behind `image::bytea` and `audio::bytea`, which `known` finds by name.
@@ -105,6 +108,21 @@ impl TextCasts {
                 Some(bytes) => Transformed::yes(bytes),
                 None => Transformed::no(Expr::ScalarFunction(call)),
             }),
+            // Told here: a scan that evaluates expressions itself knows the types of its file, not ours.
+            Expr::ScalarFunction(call) if call.func.name() == special_functions::TYPE_OF && call.args.iter().any(Expr::any_column_refs) => {
+                Ok(match call.args.first().map(|value| value.to_field(schema)) {
+                    Some(Ok((_, of))) => Transformed::yes(type_of(&SqlType::of_field(&of))),
+                    _ => Transformed::no(Expr::ScalarFunction(call)),
+                })
+            }
+            // Text beside a moment is read in the session's time zone.
+            Expr::Cast(Cast { expr: inner, field })
+                if matches!(field.data_type(), DataType::Timestamp(_, Some(_))) && inner.get_type(schema).is_ok_and(|t| t.is_string()) =>
+            {
+                let name = Expr::Literal(ScalarValue::Utf8(Some("timestamptz".into())), None);
+                let call = ScalarFunction::new_udf(Arc::clone(&self.cast), vec![*inner, name]);
+                Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(Expr::ScalarFunction(call)), field })))
+            }
             // Numbers are rounded to integers, not cut.
             Expr::Cast(Cast { expr: inner, field }) if field.data_type().is_integer() => {
                 let broken = inner.get_type(schema).is_ok_and(|t| t.is_floating() || t.is_decimal());
@@ -130,6 +148,12 @@ impl TextCasts {
             other => Ok(Transformed::no(other)),
         })
     }
+}
+
+/// What `pg_typeof` says of a type.
+fn type_of(ty: &SqlType) -> Expr {
+    let field = SqlType::Reg(RegKind::Type).field(special_functions::TYPE_OF);
+    Expr::Literal(ScalarValue::Int64(Some(i64::from(ty.oid()))), Some(FieldMetadata::from(&field)))
 }
 
 impl AnalyzerRule for TextCasts {

@@ -53,10 +53,13 @@ impl Hash for Special {
     }
 }
 
+/// Name of the function that tells the type of a value.
+pub const TYPE_OF: &str = "pg_typeof";
+
 impl ScalarUDFImpl for Special {
     fn name(&self) -> &str {
         match self.kind {
-            Kind::TypeOf => "pg_typeof",
+            Kind::TypeOf => TYPE_OF,
             Kind::RandomUuid => "gen_random_uuid",
             Kind::Upper => "array_upper",
             Kind::Lower => "array_lower",
