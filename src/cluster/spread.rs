@@ -113,7 +113,10 @@ pub fn leaves(plan: &Arc<dyn ExecutionPlan>, portable: &HashSet<String>) -> std:
 fn leaf_travels(leaf: &Arc<dyn ExecutionPlan>) -> bool {
     if let Some(source) = leaf.downcast_ref::<DataSourceExec>() {
         let source = source.data_source();
-        return source.downcast_ref::<FileScanConfig>().is_some() && can_be_carried(leaf) || source.downcast_ref::<MemorySourceConfig>().is_some();
+        // A stream of Arrow would come out as a file of Arrow: the encoding knows only that.
+        let encoded = |scan: &FileScanConfig| scan.file_source().file_type() != "arrow_stream";
+        return source.downcast_ref::<FileScanConfig>().is_some_and(encoded) && can_be_carried(leaf)
+            || source.downcast_ref::<MemorySourceConfig>().is_some();
     }
     // What else can be encoded is known by the codecs: the system relations are memory, and are told by their name.
     // A series loses its projection on the way: it travels whole.

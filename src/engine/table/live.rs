@@ -17,7 +17,8 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result as DfResult, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalSortExpr};
 use datafusion::physical_plan::filter_pushdown::{FilterDescription, FilterPushdownPhase};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -47,13 +48,19 @@ impl LiveExec {
     pub fn new(input: Arc<dyn ExecutionPlan>, deleted: DeletedRows, width: usize, statistics: Arc<Statistics>) -> DfResult<Self> {
         let schema = Arc::new(input.schema().project(&(0..width).collect::<Vec<_>>())?);
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            EquivalenceProperties::new_with_orderings(schema, kept_order(&input, width)),
             input.output_partitioning().clone(),
             input.pipeline_behavior(),
             input.boundedness(),
         );
         Ok(Self { input, deleted, width, statistics, properties: Arc::new(properties) })
     }
+}
+
+/// The order of the input as far as it is one of the first `width` columns: a sort may have been moved below.
+fn kept_order(input: &Arc<dyn ExecutionPlan>, width: usize) -> Option<LexOrdering> {
+    let given = |sort: &&PhysicalSortExpr| collect_columns(&sort.expr).iter().all(|column| column.index() < width);
+    LexOrdering::new(input.output_ordering()?.iter().take_while(given).cloned())
 }
 
 /// The rows of a batch that are left, with its first `given` columns.
