@@ -1,7 +1,7 @@
 //! Checksums of what is on disk, so that changed bytes are noticed.
 //!
 //! In: bytes as they are written, or a part of a file that is read. Out: a CRC-32 of each block of the file; an error when
-//! a block is not what was written. Invariants: a file has at most [`BLOCKS_MAX`] blocks, so what is kept of it stays
+//! a block is not what was written. Invariants: a file has at most `BLOCKS_MAX` blocks, so what is kept of it stays
 //! small: blocks double with its size; a part is checked in whole blocks. Deliberately absent: mending.
 
 use std::fs::File;

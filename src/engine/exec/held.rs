@@ -1,7 +1,7 @@
 //! Rows that a statement keeps: what RETURNING reads, what parts of a WITH give each other, what is sent after the commit.
 //!
 //! In: batches of one schema. Out: the same rows in order, as often as they are asked for. Invariants: those in memory are
-//! reserved from the pool and at most [`MEMORY_BYTES`]; all beyond that are in one spill file, which goes with the value.
+//! reserved from the pool and at most `MEMORY_BYTES`; all beyond that are in one spill file, which goes with the value.
 //! Deliberately absent: rows by their number (cursors have that).
 
 use std::fmt;
