@@ -36,13 +36,24 @@ use crate::exec::conform::conform;
 use crate::exec::env::StatementEnv;
 use crate::exec::invoke::{self, CallSpec};
 use crate::exec::measure::Measure;
-use crate::exec::pack::{bytes_of, carried_order, evaluate, sources};
+use crate::exec::pack::{Ramp, bytes_of, carried_order, evaluate, sources};
 use crate::exec::row_errors::OnError;
 
 /// Batches of one row's results that may wait for the reader.
 const CHANNEL_BATCHES: usize = 2;
 /// Input rows whose list-valued call is made at once.
 const LIST_ROWS_MAX: usize = 64;
+
+/// A batch in pieces of at most as many rows as `rows_max` says of each.
+fn pieces(batch: &RecordBatch, rows_max: &impl Fn() -> usize) -> Vec<DfResult<RecordBatch>> {
+    let (mut out, mut start) = (Vec::new(), 0);
+    while start < batch.num_rows() {
+        let rows = rows_max().clamp(1, batch.num_rows() - start);
+        out.push(Ok(batch.slice(start, rows)));
+        start += rows;
+    }
+    out
+}
 
 /// The operator.
 pub struct ExpandExec {
@@ -161,24 +172,16 @@ impl ExecutionPlan for ExpandExec {
         let measured = Arc::clone(&work);
         let lazy = matches!(self.call.entry.function.kernel, Kernel::Expand(_));
         let cheap = matches!(self.call.entry.function.kernel, Kernel::Rows(_));
-        let rows_max = match (lazy, cheap) {
+        let ramp = Ramp::default();
+        let rows_max = move || match (lazy, cheap) {
             (true, _) => 1,
             (_, true) => usize::MAX,
-            _ => LIST_ROWS_MAX,
+            _ => ramp.next(LIST_ROWS_MAX),
         };
         let out = work
             .measure
             .waiting(input)
-            .flat_map(move |batch| match batch {
-                Ok(batch) => stream::iter(
-                    (0..batch.num_rows())
-                        .step_by(rows_max)
-                        .map(|start| Ok(batch.slice(start, rows_max.min(batch.num_rows() - start))))
-                        .collect::<Vec<_>>(),
-                )
-                .left_stream(),
-                Err(e) => stream::iter([Err(e)]).right_stream(),
-            })
+            .flat_map(move |batch| stream::iter(batch.map_or_else(|e| vec![Err(e)], |batch| pieces(&batch, &rows_max))))
             .map(move |rows| {
                 let work = Arc::clone(&work);
                 async move {

@@ -69,6 +69,18 @@ const PLAIN_ROWS_MAX: usize = 512;
 /// A row of an unknown file counts as this many bytes.
 const FILE_BYTES_GUESS: usize = 256 << 10;
 
+/// The first packs of an operator are small, so that who wants one row does not wait for the work on many.
+#[derive(Default)]
+pub(super) struct Ramp(AtomicUsize);
+
+impl Ramp {
+    /// Rows of the next pack: twice those of the one before, up to `rows_max`.
+    pub(super) fn next(&self, rows_max: usize) -> usize {
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        1usize.checked_shl(u32::try_from(before).unwrap_or(u32::MAX)).unwrap_or(rows_max).min(rows_max)
+    }
+}
+
 impl PackExec {
     /// An operator over `input`; `extended` is the schema that the expressions were made for.
     pub fn new(input: Arc<dyn ExecutionPlan>, steps: Arc<Vec<Step>>) -> Self {
@@ -181,7 +193,7 @@ impl ExecutionPlan for PackExec {
             extended: Arc::clone(&self.extended),
             schema: Arc::clone(&self.schema),
             inputs: self.input.schema().fields().len(),
-            started: AtomicUsize::new(0),
+            started: Ramp::default(),
             measure: Measure::new(&self.metrics, partition, &statement),
             statement,
         });
@@ -217,7 +229,7 @@ struct Work {
     schema: SchemaRef,
     inputs: usize,
     /// Packs cut so far.
-    started: AtomicUsize,
+    started: Ramp,
     measure: Measure,
     statement: Arc<StatementEnv>,
 }
@@ -232,7 +244,7 @@ impl Work {
         let flat = batch.get_array_memory_size() / batch.num_rows().max(1);
         let mut out = Vec::new();
         let (mut start, mut bytes) = (0, 0usize);
-        let mut most = self.most(rows_max);
+        let mut most = self.started.next(rows_max);
         for row in 0..batch.num_rows() {
             let size = match files.filter(|_| fetches) {
                 Some(column) => file_bytes(batch.column(column), row),
@@ -241,7 +253,7 @@ impl Work {
             if row > start && (row - start >= most || bytes + size > self.statement.pack_bytes) {
                 out.push(Ok(batch.slice(start, row - start)));
                 (start, bytes) = (row, 0);
-                most = self.most(rows_max);
+                most = self.started.next(rows_max);
             }
             bytes += size;
         }
@@ -249,12 +261,6 @@ impl Work {
             out.push(Ok(batch.slice(start, batch.num_rows() - start)));
         }
         out
-    }
-
-    /// Rows of the next pack: the first packs are small, so that who wants one row does not wait for the work on many.
-    fn most(&self, rows_max: usize) -> usize {
-        let before = self.started.fetch_add(1, Ordering::Relaxed);
-        1usize.checked_shl(u32::try_from(before).unwrap_or(u32::MAX)).unwrap_or(rows_max).min(rows_max)
     }
 
     async fn run(&self, pack: RecordBatch) -> Result<RecordBatch> {
