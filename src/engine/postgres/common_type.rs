@@ -105,8 +105,8 @@ pub fn read(text: &str, ty: &SqlType, arrow: &DataType) -> DataFusionResult<Expr
     Ok(Expr::Literal(ScalarValue::try_from_array(&array, 0)?, None))
 }
 
-/// How far a number reaches among numbers; None for what is no number.
-fn rank(ty: &SqlType) -> Option<u8> {
+/// How far a number reaches among numbers, the higher wins; None for what is no number.
+pub fn rank(ty: &SqlType) -> Option<u8> {
     Some(match ty {
         SqlType::Int2 => 0,
         SqlType::Int4 => 1,

@@ -6,6 +6,7 @@
 use sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SelectItem, SetExpr, UnaryOperator, Value};
 use squilla_core::types::SqlType;
 
+use crate::postgres::common_type::rank;
 use crate::postgres::syntax::{folded, function_name};
 use crate::postgres::type_planner::sql_type;
 use crate::system::types;
@@ -16,19 +17,6 @@ use super::scope::find;
 /// Whether a type is text of some sort.
 pub fn textual(ty: &SqlType) -> bool {
     matches!(ty, SqlType::Text | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Name)
-}
-
-/// Place among the number types; the higher wins.
-fn rank(ty: &SqlType) -> Option<u8> {
-    Some(match ty {
-        SqlType::Int2 => 0,
-        SqlType::Int4 => 1,
-        SqlType::Int8 => 2,
-        SqlType::Numeric(_) => 3,
-        SqlType::Float4 => 4,
-        SqlType::Float8 => 5,
-        _ => return None,
-    })
 }
 
 /// The type that two operands meet at, where PostgreSQL has no operator over both: it casts one of them.
